@@ -1,0 +1,1 @@
+"""The workbench: language models, runs and reports. It may use `esscher.core` and knows no system."""
