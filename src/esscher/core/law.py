@@ -70,7 +70,9 @@ class Table:
             raise ShapeError(f"Table got {len(outcomes)} outcomes for {len(weights)} log-weights")
         if bool((weights.isnan() | (weights == torch.inf)).any()):
             where = int((weights.isnan() | (weights == torch.inf)).nonzero()[0])
-            raise NumericsError(f"Table log-weight {where} is {float(weights[where])}; it must be < inf")
+            raise NumericsError(
+                f"Table log-weight {where} is {float(weights[where])}; it must be < inf"
+            )
         if bool((weights == -torch.inf).all()):
             raise NumericsError("every Table log-weight is -inf: no outcome is possible")
         self.log_z = float(torch.logsumexp(weights, 0))

@@ -1,0 +1,140 @@
+"""A small GPT: pre-norm blocks, learned positions, tied embeddings, and a cache for decoding."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from esscher.errors import ConfigError
+
+__all__ = ["GPT", "GPTConfig", "KVCache"]
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Shape of a GPT.
+
+    Attributes:
+        vocab_size: number of token ids.
+        context: longest sequence in tokens, the start token and the prompt included.
+        width: residual width d.
+        layers: number of blocks.
+        heads: attention heads per block; must divide width.
+    """
+
+    vocab_size: int
+    context: int = 128
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context", "width", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"GPTConfig.{name} must be at least 1, got {getattr(self, name)}")
+        if self.width % self.heads:
+            raise ConfigError(f"GPTConfig.heads={self.heads} must divide width={self.width}")
+
+
+class KVCache:
+    """Keys and values of the tokens seen so far, one [B, H, T, d/H] pair per block.
+
+    Space for `context` tokens is taken once; `length` says how much of it is filled.
+    """
+
+    def __init__(self, config: GPTConfig, batch: int, context: int) -> None:
+        shape = (config.layers, 2, batch, config.heads, context, config.width // config.heads)
+        self.data = torch.empty(shape)
+        self.length = 0
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store keys and values of new tokens [B, H, t, d/H]; return all of them so far."""
+        end = self.length + k.shape[2]
+        keys, values = self.data[layer, 0], self.data[layer, 1]
+        keys[:, :, self.length : end] = k
+        values[:, :, self.length : end] = v
+        return keys[:, :, :end], values[:, :, :end]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep (or repeat) the given batch rows."""
+        kept = torch.empty(*self.data.shape[:2], len(rows), *self.data.shape[3:])
+        kept[:, :, :, :, : self.length] = self.data[:, :, rows, :, : self.length]
+        self.data = kept
+
+
+class Block(nn.Module):
+    """Attention and a two-layer perceptron, each behind a layer norm."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.heads = config.heads
+        self.norm_1 = nn.LayerNorm(d)
+        self.qkv = nn.Linear(d, 3 * d)
+        self.project = nn.Linear(d, d)
+        self.norm_2 = nn.LayerNorm(d)
+        self.expand = nn.Linear(d, 4 * d)
+        self.contract = nn.Linear(4 * d, d)
+
+    def forward(self, x: Tensor, cache: KVCache | None, layer: int) -> Tensor:
+        """[B, t, d] -> [B, t, d]; with a cache, x holds only the new tokens."""
+        b, t, d = x.shape
+        qkv = self.qkv(self.norm_1(x)).view(b, t, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        causal = t > 1
+        if cache is not None:
+            k, v = cache.write(layer, k, v)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        x = x + self.project(y.transpose(1, 2).reshape(b, t, d))
+        return x + self.contract(F.gelu(self.expand(self.norm_2(x))))
+
+
+class GPT(nn.Module):
+    """Causal transformer over token ids.
+
+    Args:
+        config: the shape.
+        rng: generator of the initial weights (GPT-2 initialisation: N(0, 0.02²), residual
+            projections scaled by 1/√(2·layers); Radford et al. 2019).
+    """
+
+    def __init__(self, config: GPTConfig, *, rng: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.width)
+        self.position = nn.Embedding(config.context, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self._initialise(rng)
+
+    @torch.no_grad()
+    def _initialise(self, rng: torch.Generator) -> None:
+        for name, p in self.named_parameters():
+            if p.ndim == 2:
+                residual = name.endswith(("project.weight", "contract.weight"))
+                std = 0.02 / math.sqrt(2 * self.config.layers) if residual else 0.02
+                p.normal_(0.0, std, generator=rng)
+            elif name.endswith("bias"):
+                p.zero_()
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """[B, t] ids -> [B, t, d] final states; a cache must be empty or get one token at a time."""
+        start = 0 if cache is None else cache.length
+        x = self.embed(tokens) + self.position.weight[start : start + tokens.shape[1]]
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cache, layer)
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        return self.norm(x)
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """[B, t] ids -> [B, t, V] logits of the next token."""
+        return F.linear(self.hidden(tokens, cache), self.embed.weight)
+
+    def last_logits(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """[B, t] new ids -> [B, V] logits after the last of them; fills the cache."""
+        return F.linear(self.hidden(tokens, cache)[:, -1], self.embed.weight)

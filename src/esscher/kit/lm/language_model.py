@@ -1,0 +1,105 @@
+"""What every trainable language model here can do, whatever stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from esscher.core.law import Draws
+from esscher.errors import ShapeError
+
+__all__ = ["LanguageModel", "Recipe", "chunks_by_length", "contexts_of"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Training settings that suit a model, used where the user names none.
+
+    Attributes:
+        lr: peak learning rate of Adam.
+        steps: optimiser steps.
+        batch: sequences per step.
+    """
+
+    lr: float
+    steps: int
+    batch: int
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A `Law` over token sequences whose parameters can be trained.
+
+    Samples are `Sequences` (or index tensors for an enumerable model); `log_prob` gives values
+    without a graph, `log_prob_chunks` the same numbers with one.
+    """
+
+    @property
+    def recipe(self) -> Recipe:
+        """Training settings that suit this model."""
+        ...
+
+    def sample(self, n: int, *, context: Any = None, rng: torch.Generator) -> Draws:
+        """N draws from the model's own law, with their log-probabilities from the same pass."""
+        ...
+
+    def log_prob(self, x: Any, *, context: Any = None) -> Tensor:
+        """[B] float64, nats, no graph."""
+        ...
+
+    def log_prob_chunks(self, x: Any, *, context: Any = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """(index [b], log-probability [b] with graph) pairs that cover the batch once.
+
+        Each chunk is small enough to be differentiated on its own.
+        """
+        ...
+
+    def items(self, x: Any) -> Sequence[Any]:
+        """What evidence functions receive: texts, or token-id lists."""
+        ...
+
+    def clone(self) -> LanguageModel:
+        """An independent copy."""
+        ...
+
+    def module(self) -> nn.Module:
+        """The parameters that training changes."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the model into a folder that loading gives back."""
+        ...
+
+
+def contexts_of(context: Any, n: int) -> list[str] | None:
+    """One context per draw from one for all, a sequence of n, or none.
+
+    Raises:
+        ShapeError: if a sequence has another length than n.
+    """
+    if context is None:
+        return None
+    if isinstance(context, str):
+        return [context] * n
+    if len(context) != n:
+        raise ShapeError(f"expected one context or {n} of them (one per draw), got {len(context)}")
+    return list(context)
+
+
+def chunks_by_length(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
+    """Indices sorted by length, split so that rows × longest stays within `tokens`.
+
+    Sorting keeps padding small: on ragged text it saves about half the work.
+    """
+    order = torch.argsort(lengths, stable=True)
+    ordered = lengths[order].tolist()
+    start = 0
+    for stop in range(1, len(ordered) + 1):
+        if stop == len(ordered) or (stop - start + 1) * ordered[stop] > tokens:
+            yield order[start:stop]
+            start = stop

@@ -1,0 +1,133 @@
+"""Maximum-likelihood training of a small language model on short texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from esscher.errors import ConfigError, DataError
+from esscher.kit.lm.causal import SmallLM
+from esscher.kit.lm.gpt import GPT, GPTConfig
+from esscher.kit.lm.tokenizer import BytePairTokenizer
+
+__all__ = ["PretrainConfig", "cosine_lr", "pretrain"]
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of `pretrain`.
+
+    Attributes:
+        vocab_size: size of the byte-pair vocabulary, at least 257.
+        width: residual width of the network.
+        layers: number of blocks.
+        heads: attention heads per block.
+        steps: optimiser steps.
+        batch: texts per step.
+        lr: peak learning rate of AdamW (β = 0.9, 0.98; weight decay 0.05).
+        warmup: steps of linear warm-up before the cosine decay to a tenth.
+        held_out: share of the texts kept for validation.
+        prompt_room: tokens of context left for prompts beside the longest text.
+        seed: one integer for initial weights and data order.
+    """
+
+    vocab_size: int = 512
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    steps: int = 800
+    batch: int = 64
+    lr: float = 3e-3
+    warmup: int = 50
+    held_out: float = 0.05
+    prompt_room: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"PretrainConfig.{name} must be at least 1, got {getattr(self, name)}"
+                )
+        if not 0 < self.held_out < 1:
+            raise ConfigError(f"PretrainConfig.held_out must lie in (0, 1), got {self.held_out}")
+
+
+def cosine_lr(step: int, steps: int, peak: float, warmup: int, floor: float) -> float:
+    """Learning rate at `step` of `steps`: linear warm-up, then a half cosine to floor·peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def pretrain(
+    texts: Sequence[str],
+    config: PretrainConfig = PretrainConfig(),
+    on_step: Callable[[int, float], None] | None = None,
+) -> tuple[SmallLM, float]:
+    """Train tokenizer and network on texts.
+
+    Args:
+        texts: the corpus; each is one example that fits the context as a whole.
+        config: settings.
+        on_step: called with (steps done, training loss in nats per token).
+
+    Returns:
+        The model and its loss on the held-out texts, nats per token.
+
+    Raises:
+        DataError: if there are fewer than 20 texts.
+    """
+    if len(texts) < 20:
+        raise DataError(f"pretraining needs at least 20 texts, got {len(texts)}")
+    rng = torch.Generator().manual_seed(config.seed)
+    order = torch.randperm(len(texts), generator=rng).tolist()
+    n_held_out = max(1, round(config.held_out * len(texts)))
+    held_out = [texts[i] for i in order[:n_held_out]]
+    train = [texts[i] for i in order[n_held_out:]]
+    tokenizer = BytePairTokenizer.train(train, config.vocab_size)
+    longest = max(len(ids) for ids in tokenizer.encode(texts)) + 1
+    shape = GPTConfig(
+        tokenizer.vocab_size,
+        longest + config.prompt_room,
+        config.width,
+        config.layers,
+        config.heads,
+    )
+    model = SmallLM(GPT(shape, rng=rng), tokenizer, max_new=longest)
+    _train(model, train, config, rng, on_step)
+    sequences = model.encode(held_out)
+    return model, float(-model.log_prob(sequences).sum() / sequences.lengths.sum())
+
+
+def _train(
+    model: SmallLM,
+    texts: Sequence[str],
+    config: PretrainConfig,
+    rng: torch.Generator,
+    on_step: Callable[[int, float], None] | None,
+) -> None:
+    data = model.encode(texts)
+    parameters = list(model.network.parameters())
+    optimiser = torch.optim.AdamW(
+        parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+    )
+    for step in range(config.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = cosine_lr(step, config.steps, config.lr, config.warmup, 0.1)
+        batch = data.take(torch.randint(len(data), (config.batch,), generator=rng))
+        n_tokens = int(batch.lengths.sum())
+        optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        for _, log_prob in model.log_prob_chunks(batch):
+            loss = -log_prob.sum() / n_tokens
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        if on_step is not None:
+            on_step(step + 1, total)

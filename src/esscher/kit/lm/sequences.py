@@ -1,0 +1,67 @@
+"""Token sequences as a batch: the samples of every language model here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esscher.errors import ShapeError
+
+__all__ = ["Sequences"]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """B generated sequences, without their prompts.
+
+    Attributes:
+        tokens: [B, T] int64; positions at and beyond `lengths` carry no meaning.
+        lengths: [B] int64, generated tokens including the end token where there is one.
+        finished: [B] bool, whether the end token was produced; a sequence cut at the length
+            limit is a legal outcome of its own.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    finished: Tensor
+
+    def __post_init__(self) -> None:
+        b = self.tokens.shape[0] if self.tokens.ndim == 2 else -1
+        if b < 0 or self.lengths.shape != (b,) or self.finished.shape != (b,):
+            raise ShapeError(
+                "Sequences needs tokens [B, T], lengths [B] and finished [B], got "
+                f"{tuple(self.tokens.shape)}, {tuple(self.lengths.shape)}, "
+                f"{tuple(self.finished.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def mask(self) -> Tensor:
+        """[B, T] bool, True on generated tokens."""
+        return torch.arange(self.tokens.shape[1]) < self.lengths[:, None]
+
+    def take(self, index: Tensor) -> Sequences:
+        """The sequences at `index` (integers or a mask), trimmed to the longest of them."""
+        lengths = self.lengths[index]
+        width = int(lengths.max()) if len(lengths) else 0
+        return Sequences(self.tokens[index, :width], lengths, self.finished[index])
+
+    @classmethod
+    def join(cls, parts: Sequence[Sequences]) -> Sequences:
+        """All parts one after another, padded to the longest."""
+        width = max((p.tokens.shape[1] for p in parts), default=0)
+        tokens = [torch.nn.functional.pad(p.tokens, (0, width - p.tokens.shape[1])) for p in parts]
+        return cls(
+            torch.cat(tokens),
+            torch.cat([p.lengths for p in parts]),
+            torch.cat([p.finished for p in parts]),
+        )
+
+    def lists(self, *, keep_end: bool = True) -> list[list[int]]:
+        """Token-id lists, with or without the end token."""
+        cut = self.lengths if keep_end else self.lengths - self.finished.long()
+        return [row[:n] for row, n in zip(self.tokens.tolist(), cut.tolist(), strict=True)]

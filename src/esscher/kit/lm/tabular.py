@@ -1,0 +1,134 @@
+"""A language model small enough to enumerate: the ground truth for every objective and estimate."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from esscher.core.law import Draws
+from esscher.errors import CheckpointError, ConfigError
+from esscher.kit.lm.language_model import Recipe
+
+__all__ = ["TabularLM"]
+
+
+class TabularLM:
+    """One free logit per prefix and next token, over all strings of at most `max_len` letters.
+
+    Letters are 0 … alphabet-1 and the end token is `alphabet`. An outcome is a string of fewer than
+    `max_len` letters with its end token, or exactly `max_len` letters cut off; three letters and
+    length five give 364 outcomes, 121 prefixes and 484 parameters. Samples are index tensors [B]
+    into `enumerate()`; evidence functions receive token-id lists with the end token.
+
+    Args:
+        alphabet: number of letters, at least 1.
+        max_len: longest string, at least 1.
+        seed: of the initial logits, N(0, 0.7²) in float64.
+
+    Raises:
+        ConfigError: if a size is below 1 or there are more than a million outcomes.
+    """
+
+    recipe = Recipe(lr=0.03, steps=600, batch=256)
+
+    def __init__(self, alphabet: int = 3, max_len: int = 5, seed: int = 0) -> None:
+        if alphabet < 1 or max_len < 1:
+            raise ConfigError(
+                f"alphabet and max_len must be at least 1, got {alphabet} and {max_len}"
+            )
+        n_outcomes = sum(alphabet**t for t in range(max_len + 1))
+        if n_outcomes > 1_000_000:
+            raise ConfigError(
+                f"alphabet={alphabet} and max_len={max_len} give {n_outcomes:,} outcomes; at most "
+                "1,000,000 can be enumerated"
+            )
+        self.alphabet, self.max_len, self.seed = alphabet, max_len, seed
+        n_prefixes = sum(alphabet**t for t in range(max_len))
+        rng = torch.Generator().manual_seed(seed)
+        logits = 0.7 * torch.randn(n_prefixes, alphabet + 1, dtype=torch.float64, generator=rng)
+        self._module = nn.ParameterDict({"logits": nn.Parameter(logits)})
+        strings = (
+            s for t in range(max_len + 1) for s in itertools.product(range(alphabet), repeat=t)
+        )
+        self._outcomes = [[*s, alphabet] if len(s) < max_len else list(s) for s in strings]
+
+    def enumerate(self) -> Tensor:
+        """Every outcome once, [N] int64, shorter strings first, then in the order of the letters."""
+        return torch.arange(len(self._outcomes))
+
+    def log_probs(self) -> Tensor:
+        """[N] float64 log-probabilities of all outcomes, nats, differentiable."""
+        step = torch.log_softmax(self._module["logits"], 1)
+        prefix = torch.zeros(1, dtype=torch.float64)
+        ended, row = [], 0
+        for _ in range(self.max_len):
+            level = step[row : row + len(prefix)]
+            row += len(prefix)
+            ended.append(prefix + level[:, -1])
+            prefix = (prefix[:, None] + level[:, :-1]).flatten()
+        return torch.cat([*ended, prefix])
+
+    def sample(self, n: int, *, context: Any = None, rng: torch.Generator) -> Draws:
+        """Draw n outcome indices; the context is ignored."""
+        del context
+        with torch.no_grad():
+            log_probs = self.log_probs()
+            x = torch.multinomial(log_probs.exp(), n, replacement=True, generator=rng)
+        return Draws(x, log_probs[x])
+
+    def log_prob(self, x: Tensor, *, context: Any = None) -> Tensor:
+        """[B] float64, nats, without a graph."""
+        del context
+        with torch.no_grad():
+            return self.log_probs()[x]
+
+    def log_prob_chunks(self, x: Tensor, *, context: Any = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The whole batch as one differentiable chunk."""
+        del context
+        yield torch.arange(len(x)), self.log_probs()[x]
+
+    def items(self, x: Tensor) -> list[list[int]]:
+        """Token-id lists, end token included."""
+        return [self._outcomes[i] for i in x.tolist()]
+
+    def clone(self) -> TabularLM:
+        """An independent copy."""
+        copy = TabularLM(self.alphabet, self.max_len, self.seed)
+        copy.module().load_state_dict(self._module.state_dict())
+        return copy
+
+    def module(self) -> nn.Module:
+        """The logits."""
+        return self._module
+
+    def save(self, path: Path) -> None:
+        """Write `tabular.safetensors` into a folder."""
+        path.mkdir(parents=True, exist_ok=True)
+        shape = {
+            "alphabet": str(self.alphabet),
+            "max_len": str(self.max_len),
+            "seed": str(self.seed),
+        }
+        save_file(self._module.state_dict(), path / "tabular.safetensors", metadata=shape)
+
+    @classmethod
+    def load(cls, path: Path) -> TabularLM:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: if the file is missing or damaged.
+        """
+        try:
+            with safe_open(path / "tabular.safetensors", "pt") as file:
+                model = cls(**{k: int(v) for k, v in file.metadata().items()})
+                model.module().load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+        except Exception as error:
+            raise CheckpointError(f"{path} holds no readable tabular model: {error}") from error
+        return model
