@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from esscher.errors import NumericsError, ShapeError
 
-__all__ = ["Draws", "Law", "Table", "items_of"]
+__all__ = ["Draws", "Law", "Table", "contexts_of", "items_of", "join", "take"]
 
 
 class Draws(NamedTuple):
@@ -48,6 +49,57 @@ def items_of(law: Law, x: Any) -> Sequence[Any]:
     return x if items is None else items(x)
 
 
+def contexts_of(context: Any, n: int) -> Sequence[Any] | None:
+    """One context per sample: None stays None, a list or tuple must hold n, all else is repeated.
+
+    Raises:
+        ShapeError: if a list or tuple of contexts does not have n entries.
+    """
+    if context is None:
+        return None
+    if not isinstance(context, list | tuple):
+        return [context] * n
+    if len(context) != n:
+        raise ShapeError(
+            f"expected one context per sample, got {len(context)} contexts for {n} samples; "
+            "pass a single context (not a list) to share it"
+        )
+    return context
+
+
+def take(x: Any, index: Tensor) -> Any:
+    """The samples at the positions index [B] (int64), in the form of x.
+
+    Tensors and arrays are indexed along their first axis, lists and tuples item by item; any
+    other sample type must define `take(index)`.
+    """
+    if isinstance(x, Tensor):
+        return x[index.to(x.device)]
+    if isinstance(x, np.ndarray):
+        return x[index.cpu().numpy()]
+    if isinstance(x, list | tuple):
+        return type(x)([x[i] for i in index.tolist()])
+    return x.take(index)
+
+
+def join(parts: Sequence[Any]) -> Any:
+    """One batch from several of the same form; other types must define a classmethod `join(parts)`.
+
+    Raises:
+        ShapeError: if there is nothing to join.
+    """
+    if not parts:
+        raise ShapeError("join needs at least one batch of samples, got none")
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(first, np.ndarray):
+        return np.concatenate(list(parts))
+    if isinstance(first, list | tuple):
+        return type(first)([item for part in parts for item in part])
+    return type(first).join(parts)
+
+
 class Table:
     """A law on finitely many outcomes, exact in everything.
 
@@ -70,7 +122,9 @@ class Table:
             raise ShapeError(f"Table got {len(outcomes)} outcomes for {len(weights)} log-weights")
         if bool((weights.isnan() | (weights == torch.inf)).any()):
             where = int((weights.isnan() | (weights == torch.inf)).nonzero()[0])
-            raise NumericsError(f"Table log-weight {where} is {float(weights[where])}; it must be < inf")
+            raise NumericsError(
+                f"Table log-weight {where} is {float(weights[where])}; it must be < inf"
+            )
         if bool((weights == -torch.inf).all()):
             raise NumericsError("every Table log-weight is -inf: no outcome is possible")
         self.log_z = float(torch.logsumexp(weights, 0))
@@ -113,3 +167,13 @@ class Table:
     def entropy(self) -> float:
         """Shannon entropy, nats."""
         return -self.expectation(self.log_probs)
+
+    def kl(self, other: Table) -> float:
+        """KL(self || other), nats, in [0, inf]; inf where other misses an outcome of self.
+
+        Raises:
+            ShapeError: if the two laws differ in their number of outcomes.
+        """
+        if len(self) != len(other):
+            raise ShapeError(f"KL needs equal supports, got {len(self)} and {len(other)} outcomes")
+        return self.expectation(self.log_probs - other.log_probs)
