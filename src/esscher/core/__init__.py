@@ -1,1 +1,1 @@
-"""The mathematics: laws, evidence, targets, divergences, estimates and samplers. No files, no network."""
+"""The mathematics: laws, evidence, targets, divergences, estimates and samplers."""

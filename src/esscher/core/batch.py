@@ -18,7 +18,7 @@ BatchFunction = Callable[..., Any]
 """`f(items)` or `f(items, contexts)`: one number per item, as a sequence, array or tensor [B]."""
 
 
-def shown(item: Any, width: int = 80) -> str:
+def shown(item: object, width: int = 80) -> str:
     """repr(item), cut to width characters."""
     text = repr(item)
     return text if len(text) <= width else text[: width - 3] + "..."
@@ -87,7 +87,7 @@ def checked(values: Tensor, items: Sequence[Any], owner: str) -> Tensor:
     return values
 
 
-def _call(function: BatchFunction, items: Sequence[Any], contexts: Sequence[Any] | None) -> Any:
+def _call(function: BatchFunction, items: Sequence[Any], contexts: Sequence[Any] | None) -> object:
     parameters = _parameters(function)
     if any(p.name == "contexts" for p in parameters):
         return function(items, contexts=contexts)
@@ -108,7 +108,7 @@ def _parameters(function: BatchFunction) -> list[inspect.Parameter]:
         return []
 
 
-def _vector(raw: Any, n: int, owner: str) -> Tensor:
+def _vector(raw: object, n: int, owner: str) -> Tensor:
     if isinstance(raw, Tensor):
         return raw.detach().to("cpu", torch.float64)
     try:

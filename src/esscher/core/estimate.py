@@ -53,7 +53,7 @@ class Estimate:
         return (self.mean - half, self.mean + half)
 
     def to_json(self) -> dict[str, float | int | None]:
-        """{"mean", "se", "n"} and "ess" where known; an infinite value is None, as JSON has none."""
+        """{"mean", "se", "n"} and "ess" where known; None stands for an infinite value."""
         out: dict[str, float | int | None] = {
             "mean": self.mean if math.isfinite(self.mean) else None,
             "se": self.se if math.isfinite(self.se) else None,

@@ -229,8 +229,8 @@ class Moments:
         return total
 
 
-def _feature(key: Any, known: Mapping[str, BatchFunction]) -> BatchFunction:
-    if callable(key):
+def _feature(key: BatchFunction | str, known: Mapping[str, BatchFunction]) -> BatchFunction:
+    if not isinstance(key, str):
         return key
     if key in known:
         return known[key]

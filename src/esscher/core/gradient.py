@@ -88,7 +88,7 @@ def _normaliser(divergence: Divergence, log_z: Tensor | float | None, like: Tens
     if log_z is None:
         if divergence.name != "reverse_kl":
             raise ConfigError(
-                f"{divergence.name} needs log_z, the log normaliser of the target; estimate it with "
+                f"{divergence.name} needs log_z, the log normaliser of the target; estimate it by "
                 "log_z(log_target - log_q), or use reverse_kl, which does not depend on it"
             )
         return torch.zeros_like(like)
@@ -135,7 +135,7 @@ def _groups(groups: Tensor | None, n: int, device: torch.device) -> list[Tensor]
     label = torch.zeros(n, dtype=torch.int64) if groups is None else groups.cpu()
     if tuple(label.shape) != (n,):
         raise ShapeError(f"expected groups of shape ({n},), got {tuple(label.shape)}")
-    values, counts = label.unique(return_counts=True)
+    values, counts = torch.unique(label, return_counts=True)
     if bool((counts < 2).any()):
         lonely = int(values[int((counts < 2).nonzero()[0])])
         raise ConfigError(
@@ -146,7 +146,7 @@ def _groups(groups: Tensor | None, n: int, device: torch.device) -> list[Tensor]
 
 
 def _mean_of_others(reward: Tensor, weight: Tensor) -> Tensor:
-    """Self-normalised mean of R without sample i: constant shifts of R cancel, and no bias enters."""
+    """Self-normalised mean of R without sample i: shifts of R cancel, and no bias enters."""
     total, mass = _sum_of_others(reward), _sum_of_others(weight)
     return torch.where(mass > 0, total / mass, 0.0)
 

@@ -1,4 +1,4 @@
-"""Probability laws: what can be sampled and scored, and `Table`, the exact law all else is judged by."""
+"""Probability laws: what can be sampled and scored, and `Table`, exact in everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,23 @@ from torch import Tensor
 
 from esscher.errors import NumericsError, ShapeError
 
-__all__ = ["Draws", "Law", "Table", "contexts_of", "items_of", "join", "take"]
+__all__ = [
+    "Context",
+    "Draws",
+    "Law",
+    "Samples",
+    "Table",
+    "contexts_of",
+    "items_of",
+    "join",
+    "take",
+]
+
+
+Samples = Any
+"""A batch in the law's own form: an index tensor, token sequences, ..."""
+Context = Any
+"""One context for all samples, or a list or tuple with one for each; None where there is none."""
 
 
 class Draws(NamedTuple):
@@ -22,7 +38,7 @@ class Draws(NamedTuple):
         log_prob: [B] float64, nats, under the law that drew them.
     """
 
-    x: Any
+    x: Samples
     log_prob: Tensor
 
 
@@ -34,22 +50,23 @@ class Law(Protocol):
     functions receive (texts for a language model); without it they receive `x` itself.
     """
 
-    def sample(self, n: int, *, context: Any = None, rng: torch.Generator) -> Draws:
+    def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n samples, given one context for all or a sequence of n contexts."""
         ...
 
-    def log_prob(self, x: Any, *, context: Any = None) -> Tensor:
+    def log_prob(self, x: Samples, *, context: Context = None) -> Tensor:
         """Log-probability of each sample, [B], nats."""
         ...
 
 
-def items_of(law: Law, x: Any) -> Sequence[Any]:
+def items_of(law: Law, x: Samples) -> Sequence[Any]:
     """The samples as evidence functions receive them: `law.items(x)`, or x where there is none."""
     items = getattr(law, "items", None)
-    return x if items is None else items(x)
+    found: Sequence[Any] = x if items is None else items(x)
+    return found
 
 
-def contexts_of(context: Any, n: int) -> Sequence[Any] | None:
+def contexts_of(context: Context, n: int) -> Sequence[Any] | None:
     """One context per sample: None stays None, a list or tuple must hold n, all else is repeated.
 
     Raises:
@@ -67,7 +84,7 @@ def contexts_of(context: Any, n: int) -> Sequence[Any] | None:
     return context
 
 
-def take(x: Any, index: Tensor) -> Any:
+def take(x: Samples, index: Tensor) -> Samples:
     """The samples at the positions index [B] (int64), in the form of x.
 
     Tensors and arrays are indexed along their first axis, lists and tuples item by item; any
@@ -82,8 +99,8 @@ def take(x: Any, index: Tensor) -> Any:
     return x.take(index)
 
 
-def join(parts: Sequence[Any]) -> Any:
-    """One batch from several of the same form; other types must define a classmethod `join(parts)`.
+def join(parts: Sequence[Samples]) -> Samples:
+    """One batch from several of the same form; others define a classmethod `join(parts)`.
 
     Raises:
         ShapeError: if there is nothing to join.
@@ -143,13 +160,13 @@ class Table:
         """Every sample once: the indices 0..N-1."""
         return torch.arange(len(self))
 
-    def sample(self, n: int, *, context: Any = None, rng: torch.Generator) -> Draws:
+    def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n indices; the context is ignored."""
         del context
         x = torch.multinomial(self.probs, n, replacement=True, generator=rng)
         return Draws(x, self.log_probs[x])
 
-    def log_prob(self, x: Tensor, *, context: Any = None) -> Tensor:
+    def log_prob(self, x: Tensor, *, context: Context = None) -> Tensor:
         """Log-probability of each index, [B], nats."""
         del context
         return self.log_probs[x]
@@ -160,7 +177,7 @@ class Table:
         return indices if self.outcomes is None else [self.outcomes[i] for i in indices]
 
     def expectation(self, values: Tensor | Callable[[Tensor], Tensor]) -> float:
-        """E[values], where values is [N] or a function of the indices; impossible outcomes count 0."""
+        """E[values] for values [N] or a function of the indices; impossible outcomes count 0."""
         v = values(self.enumerate()) if callable(values) else values
         return float(torch.where(self.log_probs == -torch.inf, 0.0, self.probs * v).sum())
 

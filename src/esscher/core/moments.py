@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linprog
 from torch import Tensor
 
 from esscher.core.estimate import Estimate
+from esscher.core.evidence import Evidence, Moments
+from esscher.core.feasible import check_feasible, hard_conditions, infeasible
 from esscher.errors import ConfigError, InfeasibleMomentsError, NumericsError, ShapeError
 
-__all__ = ["MomentFit", "fit_moments"]
+__all__ = ["MomentFit", "fit_moments", "hand_back"]
 
 
 @dataclass(frozen=True)
@@ -88,34 +89,53 @@ def fit_moments(
     labels = tuple(names) if names is not None else tuple(f"phi{k}" for k in range(phi.shape[1]))
     if len(labels) != phi.shape[1]:
         raise ShapeError(f"expected {phi.shape[1]} names, got {len(labels)}")
-    hard = _hard_conditions(phi, mu, log_w, labels)
+    hard = hard_conditions(phi, mu, log_w, labels)
     alive = log_w > -torch.inf
     for k, value in hard.items():
         alive = alive & (phi[:, k] == value)
     soft = [k for k in range(len(labels)) if k not in hard]
-    _check_feasible(phi[alive], mu, soft, hard, labels)
+    check_feasible(phi[alive], mu, soft, hard, labels)
     solution = _newton(phi[alive][:, soft], mu[soft], log_w[alive], tol, max_iter)
     if solution is None:
-        raise _infeasible("the means are on the edge of what is reachable", phi, mu, labels)
+        raise infeasible("the means are on the edge of what is reachable", phi, mu, labels)
+    ci = None
+    if bootstrap > 0:
+        ci = _interval(phi[alive], mu, log_w[alive], soft, _resamples(alive, bootstrap, rng))
     coefficients = torch.zeros(len(labels), dtype=torch.float64)
     coefficients[soft], iterations, rank = solution
     weights = torch.zeros(len(phi), dtype=torch.float64)
     weights[alive] = torch.softmax(log_w[alive] + phi[alive] @ coefficients, 0)
-    ess = 1 / float((weights**2).sum())
-    notes = _notes(len(soft), rank, ess, len(phi), [labels[k] for k in soft])
+    log_z = _log_z(phi, log_w.masked_fill(~alive, -torch.inf), coefficients, weights)
+    notes = _notes([labels[k] for k in soft], rank, log_z)
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=2)
     return MomentFit(
         names=labels,
         coefficients=coefficients,
         achieved=weights @ phi,
-        log_z=_log_z(phi, log_w, alive, coefficients, weights, ess),
-        ess=ess,
+        log_z=log_z,
+        ess=float(log_z.ess or 0.0),
         iterations=iterations,
         hard={labels[k]: value for k, value in hard.items()},
-        ci=_bootstrap(phi, mu, log_w, alive, soft, (tol, max_iter), bootstrap, rng),
+        ci=ci,
         warnings=notes,
     )
+
+
+def hand_back(evidence: Sequence[Evidence], fit: MomentFit) -> list[Evidence]:
+    """The evidence with the joint coefficients given back to each `Moments`, in order."""
+    out: list[Evidence] = []
+    start = 0
+    for piece in evidence:
+        if not isinstance(piece, Moments):
+            out.append(piece)
+            continue
+        stop = start + len(piece.names)
+        joint = zip(piece.names, fit.names[start:stop], strict=True)
+        hard = {own: fit.hard[name] for own, name in joint if name in fit.hard}
+        out.append(piece.fitted(fit.coefficients[start:stop], hard))
+        start = stop
+    return out
 
 
 def _inputs(
@@ -147,43 +167,8 @@ def _inputs(
     return phi, mu, log_w
 
 
-def _hard_conditions(
-    phi: Tensor, mu: Tensor, log_w: Tensor, names: Sequence[str]
-) -> dict[int, float]:
-    """Features whose mean leaves a single value, once each range is known to contain its mean."""
-    seen = phi[log_w > -torch.inf]
-    low, high = seen.amin(0), seen.amax(0)
-    if bool(((mu < low) | (mu > high)).any()):
-        raise _infeasible("a mean is outside the observed range", seen, mu, names)
-    hard = {}
-    for k in range(len(names)):
-        binary = bool(((seen[:, k] == 0.0) | (seen[:, k] == 1.0)).all())
-        if (binary or bool(low[k] == high[k])) and float(mu[k]) in (float(low[k]), float(high[k])):
-            hard[k] = float(mu[k])
-    return hard
-
-
-def _check_feasible(
-    phi: Tensor, mu: Tensor, soft: Sequence[int], hard: Mapping[int, float], names: Sequence[str]
-) -> None:
-    """Whether mu is in the convex hull of the draws, by linear programming."""
-    if len(phi) == 0:
-        wanted = ", ".join(f"'{names[k]}' = {v:g}" for k, v in hard.items())
-        raise InfeasibleMomentsError(f"no draw has {wanted} at once; drop one, or draw more")
-    if not soft:
-        return
-    low, high = phi[:, soft].amin(0), phi[:, soft].amax(0)
-    scaled = ((phi[:, soft] - mu[soft]) / (high - low).clamp(min=1e-300)).unique(dim=0)
-    rows = torch.cat([scaled, torch.ones(len(scaled), 1, dtype=torch.float64)], 1).T
-    total = [0.0] * len(soft) + [1.0]
-    found = linprog([0.0] * len(scaled), A_eq=rows.numpy(), b_eq=total, method="highs")
-    if found.status != 0:
-        given = f" given {', '.join(names[k] for k in hard)}" if hard else ""
-        raise _infeasible(f"no weights on the draws have these means{given}", phi, mu, names)
-
-
 def _newton(
-    phi: Tensor, mu: Tensor, log_w: Tensor, tol: float, max_iter: int
+    phi: Tensor, mu: Tensor, log_w: Tensor, tol: float = 1e-10, max_iter: int = 100
 ) -> tuple[Tensor, int, int] | None:
     """(lambda, iterations, rank), or None where the dual has no finite minimum."""
     scale = (phi - mu).abs().amax(0).clamp(min=1e-300) if len(mu) else mu
@@ -225,71 +210,54 @@ def _direction(covariance: Tensor, gradient: Tensor) -> tuple[int, Tensor]:
     return int(keep.sum()), -vectors @ (inverse * (vectors.T @ gradient))
 
 
-def _notes(k: int, rank: int, ess: float, n: int, names: Sequence[str]) -> tuple[str, ...]:
+def _notes(names: Sequence[str], rank: int, log_z: Estimate) -> tuple[str, ...]:
     notes = []
-    if rank < k:
+    if rank < len(names):
         notes.append(
-            f"the features {', '.join(names)} are collinear (rank {rank} of {k}): "
+            f"the features {', '.join(names)} are collinear (rank {rank} of {len(names)}): "
             "their coefficients are not unique, the shortest ones are used"
         )
-    if ess < 0.01 * n:
+    if log_z.ess is not None and log_z.ess < 0.01 * log_z.n:
         notes.append(
-            f"the fitted weights have an effective sample size of {ess:.1f} of {n}: "
+            f"the fitted weights have an effective sample size of {log_z.ess:.1f} of {log_z.n}: "
             "refit with a proposal closer to the target"
         )
     return tuple(notes)
 
 
-def _log_z(
-    phi: Tensor, log_w: Tensor, alive: Tensor, x: Tensor, weights: Tensor, ess: float
-) -> Estimate:
+def _log_z(phi: Tensor, log_w: Tensor, x: Tensor, weights: Tensor) -> Estimate:
     n = len(phi)
-    value = float(torch.logsumexp(log_w[alive] + phi[alive] @ x, 0)) - math.log(n)
+    value = float(torch.logsumexp(log_w + phi @ x, 0)) - math.log(n)
     mean = weights @ phi
     spread = phi - mean
     inverse = torch.linalg.pinv((spread * weights[:, None]).T @ spread, hermitian=True)
     # Influence of one draw on log Z at fixed lambda, and through lambda.
     influence = n * weights * (1 - spread @ inverse @ mean) - 1
     se = float(influence.std()) / math.sqrt(n) if n > 1 else math.inf
-    return Estimate(value, se, n, ess=ess, unit="nats")
+    return Estimate(value, se, n, ess=1 / float((weights**2).sum()), unit="nats")
 
 
-def _bootstrap(
-    phi: Tensor,
-    mu: Tensor,
-    log_w: Tensor,
-    alive: Tensor,
-    soft: Sequence[int],
-    settings: tuple[float, int],
-    n_boot: int,
-    rng: torch.Generator | None,
-) -> Tensor | None:
-    if n_boot <= 0:
-        return None
+def _resamples(alive: Tensor, n_boot: int, rng: torch.Generator | None) -> list[Tensor]:
+    """Rows among the alive draws, for resamples of all draws."""
     if rng is None:
         raise ConfigError("bootstrap > 0 needs rng, a torch.Generator")
-    draws = torch.zeros(n_boot, len(mu), dtype=torch.float64)
-    for b in range(n_boot):
-        rows = torch.randint(len(phi), (len(phi),), generator=rng)
-        rows = rows[alive[rows]]
-        solution = (
-            _newton(phi[rows][:, soft], mu[soft], log_w[rows], *settings) if len(rows) else None
-        )
+    position = alive.cumsum(0) - 1
+    out = []
+    for _ in range(n_boot):
+        rows = torch.randint(len(alive), (len(alive),), generator=rng)
+        out.append(position[rows[alive[rows]]])
+    return out
+
+
+def _interval(
+    phi: Tensor, mu: Tensor, log_w: Tensor, soft: Sequence[int], resamples: Sequence[Tensor]
+) -> Tensor:
+    draws = torch.zeros(len(resamples), len(mu), dtype=torch.float64)
+    for b, rows in enumerate(resamples):
+        solution = None
+        if len(rows):
+            solution = _newton(phi[rows][:, soft], mu[soft], log_w[rows])
         if solution is None:
-            raise _infeasible(f"a bootstrap resample of {len(phi)} draws is too poor", phi, mu, ())
+            raise infeasible("a bootstrap resample of the draws is too poor", phi, mu, ())
         draws[b, soft] = solution[0]
     return torch.quantile(draws, torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0).T
-
-
-def _infeasible(
-    reason: str, phi: Tensor, mu: Tensor, names: Sequence[str]
-) -> InfeasibleMomentsError:
-    low, high = phi.amin(0).tolist(), phi.amax(0).tolist()
-    rows = [
-        f"'{name}' wanted {m:g}, observed " + (f"always {a:g}" if a == b else f"{a:g} to {b:g}")
-        for name, m, a, b in zip(names or range(len(low)), mu.tolist(), low, high, strict=True)
-    ]
-    return InfeasibleMomentsError(
-        f"{reason}: {'; '.join(rows)} in {len(phi)} draws; change the means, use a Condition, "
-        "or draw from a proposal that shows the missing values"
-    )

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from esscher.core.batch import checked, shown, unique_names
 from esscher.core.evidence import Evidence, Moments
-from esscher.core.law import Law, Table, contexts_of, items_of
-from esscher.core.moments import MomentFit, fit_moments
+from esscher.core.law import Context, Law, Samples, Table, contexts_of, items_of
+from esscher.core.moments import MomentFit, fit_moments, hand_back
 from esscher.errors import ConfigError, DataError, InfeasibleError
 
 __all__ = ["Target"]
@@ -71,7 +71,7 @@ class Target:
     def __repr__(self) -> str:
         return f"Target({type(self.prior).__name__} × {', '.join(self.names) or 'no evidence'})"
 
-    def terms(self, x: Any, context: Any = None) -> dict[str, Tensor]:
+    def terms(self, x: Samples, context: Context = None) -> dict[str, Tensor]:
         """Log-weight [B] of every piece of evidence by name, nats, at its power, before the floor.
 
         Raises:
@@ -85,7 +85,7 @@ class Target:
             for name, piece in zip(self.names, self.evidence, strict=True)
         }
 
-    def log_weight(self, x: Any, context: Any = None) -> Tensor:
+    def log_weight(self, x: Samples, context: Context = None) -> Tensor:
         """Summed evidence log-weight with the floor applied, [B] float64, nats, below inf."""
         total = torch.zeros(len(items_of(self.prior, x)), dtype=torch.float64)
         for term in self.terms(x, context).values():
@@ -95,7 +95,7 @@ class Target:
         return total.clamp(min=-self.floor * self.evidence_power)
 
     def log_density(
-        self, x: Any, context: Any = None, prior_log_prob: Tensor | None = None
+        self, x: Samples, context: Context = None, prior_log_prob: Tensor | None = None
     ) -> Tensor:
         """Unnormalised log-density, [B] float64, nats; -inf allowed, NaN never.
 
@@ -140,7 +140,7 @@ class Target:
         """This target with further evidence."""
         return self._with(evidence=self.evidence + evidence)
 
-    def table(self, enumeration: Any = None, context: Any = None) -> Table:
+    def table(self, enumeration: Samples | None = None, context: Context = None) -> Table:
         """The exact posterior as a `Table`, whose `log_z` is log Z.
 
         Args:
@@ -167,7 +167,7 @@ class Target:
             )
         return Table(log_density, items_of(self.prior, enumeration))
 
-    def verdict(self, x: Any, context: Any = None) -> str:
+    def verdict(self, x: Samples, context: Context = None) -> str:
         """Which terms reject the samples x, worst first, as text for messages."""
         parts = []
         for name, term in self.terms(x, context).items():
@@ -184,7 +184,7 @@ class Target:
         *,
         rng: torch.Generator,
         proposal: Law | None = None,
-        context: Any = None,
+        context: Context = None,
     ) -> Self:
         """The target with every `Moments` fitted on n draws, all of them jointly.
 
@@ -221,7 +221,7 @@ class Target:
             rest.log_density(x, context) - log_q.to(torch.float64),
             names=unique_names([name for m in moments for name in m.names]),
         )
-        fitted = self._with(evidence=_split(self.evidence, fit))
+        fitted = self._with(evidence=hand_back(self.evidence, fit))
         fitted.moment_fit = fit
         return fitted
 
@@ -236,33 +236,19 @@ class Target:
         # 0 * -inf is NaN: at power 0 the evidence is silent.
         return term * self.evidence_power if self.evidence_power > 0.0 else torch.zeros_like(term)
 
-    def _with(self, **changes: Any) -> Self:
-        settings = {
-            "prior_power": self.prior_power,
-            "evidence_power": self.evidence_power,
-            "floor": self.floor,
-        }
-        evidence = changes.pop("evidence", self.evidence)
-        new = type(self)(self.prior, *evidence, **(settings | changes))
+    def _with(
+        self,
+        *,
+        evidence: Sequence[Evidence] | None = None,
+        evidence_power: float | None = None,
+        floor: float | None = None,
+    ) -> Self:
+        new = type(self)(
+            self.prior,
+            *(self.evidence if evidence is None else evidence),
+            prior_power=self.prior_power,
+            evidence_power=self.evidence_power if evidence_power is None else evidence_power,
+            floor=self.floor if floor is None else floor,
+        )
         new.moment_fit = self.moment_fit
         return new
-
-
-def _split(evidence: Sequence[Evidence], fit: MomentFit) -> list[Evidence]:
-    """Hand the joint coefficients back to each `Moments`, in order."""
-    out: list[Evidence] = []
-    start = 0
-    for piece in evidence:
-        if not isinstance(piece, Moments):
-            out.append(piece)
-            continue
-        stop = start + len(piece.names)
-        joint = fit.names[start:stop]
-        hard = {
-            own: fit.hard[name]
-            for own, name in zip(piece.names, joint, strict=True)
-            if name in fit.hard
-        }
-        out.append(piece.fitted(fit.coefficients[start:stop], hard))
-        start = stop
-    return out
