@@ -16,7 +16,11 @@ __all__ = ["check_feasible", "hard_conditions", "infeasible"]
 def hard_conditions(
     phi: Tensor, mu: Tensor, log_w: Tensor, names: Sequence[str]
 ) -> dict[int, float]:
-    """Features whose mean leaves a single value, once each range is known to contain its mean."""
+    """Features whose mean leaves them a single value: {position: value}.
+
+    Raises:
+        InfeasibleMomentsError: if a mean is outside the observed range of its feature.
+    """
     seen = phi[log_w > -torch.inf]
     low, high = seen.amin(0), seen.amax(0)
     if bool(((mu < low) | (mu > high)).any()):
@@ -32,7 +36,11 @@ def hard_conditions(
 def check_feasible(
     phi: Tensor, mu: Tensor, soft: Sequence[int], hard: Mapping[int, float], names: Sequence[str]
 ) -> None:
-    """Whether mu is in the convex hull of the draws, by linear programming."""
+    """Check by linear programming that mu is in the convex hull of the draws.
+
+    Raises:
+        InfeasibleMomentsError: if it is not, or no draw meets the hard conditions.
+    """
     if len(phi) == 0:
         wanted = ", ".join(f"'{names[k]}' = {v:g}" for k, v in hard.items())
         raise InfeasibleMomentsError(f"no draw has {wanted} at once; drop one, or draw more")
@@ -51,6 +59,7 @@ def check_feasible(
 def infeasible(
     reason: str, phi: Tensor, mu: Tensor, names: Sequence[str]
 ) -> InfeasibleMomentsError:
+    """The error that lists wanted mean and observed range of every feature."""
     low, high = phi.amin(0).tolist(), phi.amax(0).tolist()
     rows = [
         f"'{name}' wanted {m:g}, observed " + (f"always {a:g}" if a == b else f"{a:g} to {b:g}")
