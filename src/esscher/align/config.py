@@ -1,0 +1,74 @@
+"""Settings of `esscher align fit`."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from esscher.align.objectives import OBJECTIVES
+from esscher.errors import ConfigError
+
+__all__ = ["FitConfig"]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a policy is fitted to a target. None means: what suits the model (its `recipe`)."""
+
+    objective: str = "forward_kl"
+    """Key of `OBJECTIVES`: forward_kl, js, reverse_kl, rl, sft_posterior or vargrad."""
+    proposal: Literal["auto", "on_policy", "prior", "adaptive"] = "auto"
+    """Law that draws the training samples; auto takes the objective's own choice."""
+    steps: int | None = None
+    """Optimiser steps."""
+    batch: int | None = None
+    """Draws per step."""
+    group: int = 16
+    """Draws per prompt, where there are prompts; leave-one-out baselines need at least 2."""
+    lr: float | None = None
+    """Peak learning rate of Adam."""
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises linearly; cosine decay follows."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    average: float = 0.95
+    """Decay of the exponential moving average of the weights, which is the result; 0 for none."""
+    floor: float = 5.0
+    """Nats: a draw the evidence rules out counts as log-weight -floor where the objective needs a
+    finite one (reverse_kl, rl, vargrad); the other objectives use the exact target."""
+    check_every: int = 10
+    """Steps between decisions of the adaptive proposal whether to move to the current policy."""
+    kl_cap: float = 100.0
+    """Nats of KL(π‖p0) at which training stops and the last good state is kept."""
+    seed: int = 0
+    """One integer for every random number of the fit."""
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            near = difflib.get_close_matches(self.objective, OBJECTIVES, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(
+                f"unknown objective {self.objective!r}{hint} Known: {', '.join(OBJECTIVES)}"
+            )
+        chosen = OBJECTIVES[self.objective]
+        if chosen.on_policy_only and self.proposal not in ("auto", "on_policy"):
+            raise ConfigError(
+                f"{self.objective} needs draws from the policy itself, got proposal="
+                f"{self.proposal!r}; vargrad has the same optimum and takes any proposal"
+            )
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        minimum = {"steps": 1, "batch": 2, "group": 2, "check_every": 1, "seed": 0}
+        for name, low in minimum.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ConfigError(f"{name} must be at least {low}, got {value}")
+        for name in ("lr", "clip", "floor", "kl_cap"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(f"{name} must be positive and finite, got {value}")
+        for name in ("warmup", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must lie in [0, 1), got {getattr(self, name)}")

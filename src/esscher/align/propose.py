@@ -1,0 +1,89 @@
+"""Drawing a training batch and scoring it under prior, evidence and model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from esscher.core.target import Target
+from esscher.kit.lm.language_model import LanguageModel
+
+__all__ = ["Scored", "contexts_for", "floored", "propose", "weigh"]
+
+
+class Scored(NamedTuple):
+    """B draws with everything an objective may ask for, [B] float64, nats.
+
+    Attributes:
+        x: the draws, in the model's form.
+        context: one prompt per draw, or None.
+        groups: [B] int64, index of the prompt.
+        log_q: under the law that drew them.
+        log_prior: under the prior.
+        log_weight: of the evidence; -inf where it rules a draw out.
+    """
+
+    x: Any
+    context: list[str] | None
+    groups: Tensor
+    log_q: Tensor
+    log_prior: Tensor
+    log_weight: Tensor
+
+    @property
+    def log_target(self) -> Tensor:
+        """Unnormalised log-density of the exact target."""
+        return self.log_prior + self.log_weight
+
+
+def contexts_for(
+    prompts: Sequence[str] | None, n: int, group: int, rng: torch.Generator
+) -> tuple[list[str] | None, Tensor]:
+    """n prompts in groups of equal ones, and the group of each draw.
+
+    Without prompts all draws form one group.
+    """
+    if prompts is None:
+        return None, torch.zeros(n, dtype=torch.int64)
+    n_groups = max(1, n // group)
+    chosen = torch.randint(len(prompts), (n_groups,), generator=rng)
+    groups = torch.arange(n_groups).repeat_interleave(group)
+    return [prompts[int(chosen[g])] for g in groups.tolist()], groups
+
+
+def propose(
+    law: LanguageModel,
+    target: Target,
+    n: int,
+    *,
+    prompts: Sequence[str] | None = None,
+    group: int = 16,
+    rng: torch.Generator,
+) -> Scored:
+    """Draw n samples from a law and score them under prior and evidence.
+
+    Raises:
+        NumericsError, DataError: naming the evidence term and sample that broke its promise.
+    """
+    context, groups = contexts_for(prompts, n, group, rng)
+    x, log_q = law.sample(len(groups), context=context, rng=rng)
+    own = law is target.prior
+    log_prior = log_q if own else target.prior.log_prob(x, context=context)
+    log_prior = target.prior_power * log_prior.double()
+    return Scored(x, context, groups, log_q.double(), log_prior, weigh(target, x, context))
+
+
+def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:  # noqa: ANN401
+    """Evidence log-weights [B]; an index tensor is weighed once per distinct outcome."""
+    if isinstance(x, Tensor) and x.ndim == 1 and context is None:
+        distinct, position = torch.unique(x, return_inverse=True)
+        return target.log_weight(distinct)[position]
+    return target.log_weight(x, context)
+
+
+def floored(log_weight: Tensor, floor: float) -> Tensor:
+    """Log-weights in which a draw the evidence rules out counts as -floor nats."""
+    return torch.where(log_weight == -torch.inf, -floor, log_weight)

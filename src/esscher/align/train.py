@@ -1,0 +1,264 @@
+"""One training step towards a target: `init` and `step`, for every objective alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from esscher.align.config import FitConfig
+from esscher.align.normaliser import LogZ
+from esscher.align.objectives import OBJECTIVES, Batch, Objective
+from esscher.align.propose import Scored, floored, propose
+from esscher.core.estimate import Estimate
+from esscher.core.target import Target
+from esscher.errors import NumericsError
+from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.runs.seeds import Streams
+
+__all__ = ["Info", "State", "init", "step"]
+
+
+@dataclass
+class State:
+    """All that the next step needs; random numbers are named by the step, so none are stored.
+
+    Attributes:
+        policy: the model being trained, changed in place.
+        average: moving average of its weights, the result; the policy itself without averaging.
+        optimiser: Adam over the policy's parameters.
+        proposal: the law that draws batches where it is neither prior nor policy.
+        log_z: running estimate from every draw so far.
+        drift: sums (n, Σd, Σd²) of d = w̃ (log π - log q) since the proposal's last check.
+        done: steps taken.
+    """
+
+    policy: LanguageModel
+    average: LanguageModel
+    optimiser: torch.optim.Optimizer
+    proposal: LanguageModel | None = None
+    log_z: LogZ = field(default_factory=LogZ)
+    drift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    done: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything as nested tensors and numbers."""
+        return {
+            "policy": self.policy.module().state_dict(),
+            "average": self.average.module().state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "proposal": None if self.proposal is None else self.proposal.module().state_dict(),
+            "log_z": list(self.log_z),
+            "drift": list(self.drift),
+            "done": self.done,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.policy.module().load_state_dict(saved["policy"])
+        self.average.module().load_state_dict(saved["average"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.proposal = None
+        if saved["proposal"] is not None:
+            self.proposal = self.policy.clone()
+            self.proposal.module().load_state_dict(saved["proposal"])
+        self.log_z = LogZ(*saved["log_z"])
+        self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
+        self.done = int(saved["done"])
+
+
+class Info(NamedTuple):
+    """What a step saw, on its own draws.
+
+    Attributes:
+        loss: value of the objective's loss; its gradient, not its value, is the estimate.
+        satisfied: share of draws the evidence does not rule out.
+        log_weight: mean evidence log-weight of those draws, nats.
+        ess: effective sample size of the weights P/q, as a share of the batch.
+        kl_prior: KL(π‖p0), importance-weighted where q is not π, nats.
+        grad_norm: before clipping.
+        lr: learning rate used.
+        moved: whether the adaptive proposal was set to the current policy after this step.
+    """
+
+    loss: float
+    satisfied: float
+    log_weight: float | None
+    ess: float
+    kl_prior: Estimate
+    grad_norm: float
+    lr: float
+    moved: bool
+
+
+def init(policy: LanguageModel, config: FitConfig) -> State:
+    """A fresh state; the policy is trained in place."""
+    parameters = [p for p in policy.module().parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.98), fused=True)
+    average = policy.clone() if config.average > 0 else policy
+    return State(policy, average, optimiser)
+
+
+def step(
+    state: State, target: Target, config: FitConfig, prompts: Sequence[str] | None = None
+) -> tuple[State, Info]:
+    """Draw a batch, estimate the objective's gradient, and move the policy.
+
+    The state is changed in place and returned.
+
+    Raises:
+        NumericsError: if the loss or its gradient is not finite.
+    """
+    objective = OBJECTIVES[config.objective]
+    rng = Streams(config.seed).torch("draws", state.done)
+    law = _law(state, target, objective, config)
+    batch = _batch_size(state, config)
+    draws = propose(law, target, batch, prompts=prompts, group=config.group, rng=rng)
+    state.log_z = state.log_z.update(draws.log_target - draws.log_q)
+    known = law is state.policy
+    log_pi = draws.log_q if known else state.policy.log_prob(draws.x, context=draws.context)
+    loss, slope = _slope(objective, draws, log_pi, state.log_z, config.floor)
+    lr = _learning_rate(state, config)
+    grad_norm = _descend(state, draws, slope, lr, config.clip)
+    _average(state, config.average)
+    state.done += 1
+    moved = _reconsider(state, draws, log_pi, config, adaptive=_choice(objective, config))
+    return state, _info(draws, log_pi, loss, grad_norm, lr, moved=moved)
+
+
+def _choice(objective: Objective, config: FitConfig) -> bool:
+    return (objective.proposal if config.proposal == "auto" else config.proposal) == "adaptive"
+
+
+def _law(
+    state: State, target: Target, objective: Objective, config: FitConfig
+) -> LanguageModel:
+    kind = objective.proposal if config.proposal == "auto" else config.proposal
+    if kind == "on_policy":
+        return state.policy
+    if kind == "adaptive" and state.proposal is not None:
+        return state.proposal
+    return cast("LanguageModel", target.prior)
+
+
+def _batch_size(state: State, config: FitConfig) -> int:
+    return state.policy.recipe.batch if config.batch is None else config.batch
+
+
+def _learning_rate(state: State, config: FitConfig) -> float:
+    """Linear warm-up, then half a cosine towards zero."""
+    recipe = state.policy.recipe
+    peak = recipe.lr if config.lr is None else config.lr
+    steps = recipe.steps if config.steps is None else config.steps
+    warmup = math.ceil(config.warmup * steps)
+    if state.done < warmup:
+        return peak * (state.done + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (state.done - warmup) / max(1, steps - warmup)))
+
+
+def _slope(
+    objective: Objective, draws: Scored, log_pi: Tensor, log_z: LogZ, floor: float
+) -> tuple[float, Tensor]:
+    """Loss and its derivative [B] in log π: all an objective tells the network."""
+    weight = floored(draws.log_weight, floor) if objective.needs_floor else draws.log_weight
+    leaf = log_pi.detach().clone().requires_grad_()
+    # While no draw was satisfied the normaliser is unknown; 0 leaves such a batch its direction.
+    value = torch.tensor(log_z.value if math.isfinite(log_z.value) else 0.0, dtype=torch.float64)
+    seen = Batch(leaf, draws.log_q, draws.log_prior + weight, weight, value, draws.groups)
+    with torch.enable_grad():
+        loss = objective.loss(seen)
+        (slope,) = torch.autograd.grad(loss, leaf)
+    if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(slope).all()):
+        where = int((~torch.isfinite(slope)).nonzero()[0]) if bool((~torch.isfinite(slope)).any()) else -1
+        raise NumericsError(
+            f"objective {objective.name}: loss {float(loss.detach())} is not finite (first bad "
+            f"sample {where}: log π={float(leaf[where]):.3g}, log q={float(draws.log_q[where]):.3g}, "
+            f"log-weight={float(weight[where]):.3g}); lower the learning rate or use objective='js'"
+        )
+    return float(loss.detach()), slope
+
+
+def _descend(state: State, draws: Scored, slope: Tensor, lr: float, clip: float) -> float:
+    for group in state.optimiser.param_groups:
+        group["lr"] = lr
+    state.optimiser.zero_grad(set_to_none=True)
+    with torch.enable_grad():
+        chunks = state.policy.log_prob_chunks(draws.x, context=draws.context)
+        for index, log_prob in chunks:
+            part = slope[index]
+            if bool((part != 0).any()):
+                (part * log_prob).sum().backward()
+    parameters = list(state.policy.module().parameters())
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
+    if not math.isfinite(norm):
+        raise NumericsError(
+            f"the gradient's norm is {norm} at step {state.done}; lower the learning rate"
+        )
+    state.optimiser.step()
+    return norm
+
+
+@torch.no_grad()
+def _average(state: State, decay: float) -> None:
+    if state.average is state.policy:
+        return
+    # The short start keeps the untrained weights from lingering in the average.
+    keep = min(decay, (1 + state.done) / (10 + state.done))
+    pairs = zip(
+        state.average.module().parameters(), state.policy.module().parameters(), strict=True
+    )
+    for mean, new in pairs:
+        mean.lerp_(new.to(mean.dtype), 1 - keep)
+
+
+def _reconsider(
+    state: State, draws: Scored, log_pi: Tensor, config: FitConfig, *, adaptive: bool
+) -> bool:
+    """Move the proposal to the policy once KL(p*‖π) is surely below KL(p*‖q).
+
+    The difference E_p*[log π - log q] is estimated on the training draws, each scored before the
+    policy was trained on it (Khalifa et al. 2021, algorithm 1, with a two-standard-error margin).
+    """
+    if not adaptive or state.log_z.log_sum == -math.inf:
+        return False
+    d = (draws.log_target - draws.log_q - state.log_z.value).exp() * (log_pi - draws.log_q)
+    n, total, squares = state.drift
+    state.drift = (n + len(d), total + float(d.sum()), squares + float((d * d).sum()))
+    if state.done % config.check_every:
+        return False
+    n, total, squares = state.drift
+    state.drift = (0.0, 0.0, 0.0)
+    mean = total / n
+    se = math.sqrt(max(0.0, squares / n - mean * mean) / n)
+    if mean <= 2 * se or se == 0.0:
+        return False
+    state.proposal = state.policy.clone()
+    return True
+
+
+def _info(
+    draws: Scored, log_pi: Tensor, loss: float, grad_norm: float, lr: float, *, moved: bool
+) -> Info:
+    alive = draws.log_weight > -torch.inf
+    log_w = draws.log_target - draws.log_q
+    ess = 0.0
+    if bool(alive.any()):
+        log_ess = 2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)
+        ess = float(log_ess.exp()) / len(log_w)
+    ratio = log_pi - draws.log_prior
+    weighted = (log_pi - draws.log_q).exp() * ratio
+    kl = Estimate(float(weighted.mean()), float(weighted.std()) / math.sqrt(len(weighted)), len(ratio))
+    return Info(
+        loss=loss,
+        satisfied=float(alive.double().mean()),
+        log_weight=float(draws.log_weight[alive].mean()) if bool(alive.any()) else None,
+        ess=ess,
+        kl_prior=replace(kl, unit="nats"),
+        grad_norm=grad_norm,
+        lr=lr,
+        moved=moved,
+    )
