@@ -10,7 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PACKAGES", "describe_environment", "package_versions"]
+from esscher.__about__ import __version__
+
+__all__ = ["PACKAGES", "cache_folder", "describe_environment", "package_versions"]
 
 PACKAGES = (
     "esscher",
@@ -34,7 +36,15 @@ def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str | None]
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = None
+    if "esscher" in names:
+        found["esscher"] = __version__
     return found
+
+
+def cache_folder() -> Path:
+    """Where downloaded and trained models are kept: `$XDG_CACHE_HOME/esscher`, ~/.cache without."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "esscher"
 
 
 def describe_environment(seed: int) -> dict[str, Any]:

@@ -12,14 +12,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from esscher.errors import CheckpointError, ConfigError, DataError
 from esscher.kit.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from esscher.kit.runs.config import config_hash, load_toml, to_mapping, to_toml
+from esscher.kit.runs.config import config_hash, to_mapping, to_toml
 from esscher.kit.runs.environment import describe_environment
-from esscher.kit.runs.files import json_ready, read_json, read_rows, write_atomic, write_json
-from esscher.kit.runs.presence import Heartbeat, is_alive, terminate_as_interrupt
+from esscher.kit.runs.files import json_ready, read_rows, write_atomic, write_json
+from esscher.kit.runs.presence import Heartbeat, terminate_as_interrupt
+from esscher.kit.runs.record import Record
 from esscher.kit.runs.seeds import Streams
 from esscher.kit.runs.tree import flatten_tree, unflatten_tree
 
@@ -31,7 +32,7 @@ __all__ = ["Run"]
 _FILES = ("metrics.jsonl", "samples.jsonl", "log.txt")
 
 
-class Run:
+class Run(Record):
     """One run and its folder `<root>/<time>_<system>-<verb>_<name>_<hash>/`.
 
     Made by `Run.create` or `Run.open`. As a context manager it shows signs of life, turns SIGTERM
@@ -43,7 +44,7 @@ class Run:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self._exit = contextlib.ExitStack()
 
     @classmethod
@@ -97,8 +98,6 @@ class Run:
             CheckpointError: if the run was made with another configuration.
         """
         run = cls(path)
-        if not (path / "config.toml").is_file() or not (path / "env.json").is_file():
-            raise ConfigError(f"{path} is not a run folder: it has no config.toml and env.json")
         if config is not None and config_hash(config) != run.env()["config_hash"]:
             ours, theirs = to_mapping(config), run.config()
             keys = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
@@ -136,14 +135,6 @@ class Run:
         finally:
             self._exit.close()
 
-    def config(self) -> dict[str, Any]:
-        """The resolved configuration, as `from_mapping` takes it."""
-        return load_toml(self.path / "config.toml")
-
-    def env(self) -> dict[str, Any]:
-        """The environment the run was made in."""
-        return read_json(self.path / "env.json")
-
     def log(self, step: int, **metrics: object) -> None:
         """Append a row to `metrics.jsonl`.
 
@@ -178,14 +169,6 @@ class Run:
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text.rstrip()}\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, in order."""
-        return read_rows(self.path / "metrics.jsonl")
-
-    def samples(self) -> list[dict[str, Any]]:
-        """The rows of `samples.jsonl`, in order."""
-        return read_rows(self.path / "samples.jsonl")
-
     def save(self, step: int, state: object, *, keep: int = 2) -> None:
         """Save everything needed to continue after this step; see `flatten_tree` for its form.
 
@@ -219,17 +202,6 @@ class Run:
             NumericsError: if a number is NaN or infinite.
         """
         write_json(self.path / "result.json", result)
-
-    def result(self) -> dict[str, Any] | None:
-        """The final numbers, None while the run is not done."""
-        path = self.path / "result.json"
-        return read_json(path) if path.exists() else None
-
-    def status(self) -> Literal["done", "running", "interrupted"]:
-        """Done with a result, running with a fresh sign of life, else interrupted."""
-        if (self.path / "result.json").exists():
-            return "done"
-        return "running" if is_alive(self.path / "heartbeat") else "interrupted"
 
     def _append(self, name: str, row: Mapping[str, object]) -> None:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False)
