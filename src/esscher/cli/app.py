@@ -32,7 +32,13 @@ def build_app(argv: Sequence[str], table: Mapping[str, Command]) -> App:
         argv: the arguments.
         table: command to its target and help.
     """
-    app = App(name="esscher", help=_HELP, version=__version__, version_flags=["--version"])
+    app = App(
+        name="esscher",
+        help=_HELP,
+        version=__version__,
+        version_flags=["--version"],
+        suppress_keyboard_interrupt=False,
+    )
     groups: dict[str, App] = {}
     wanted = command_of(argv, table)
     for path, command in table.items():

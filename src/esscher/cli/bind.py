@@ -58,6 +58,7 @@ def bind(function: Callable[..., Any]) -> Callable[..., int]:
     outputs = [p.name for p in given if hints[p.name] is Output]
     own = [_parameter(p, hints[p.name]) for p in given if p.name not in outputs]
     own.sort(key=lambda parameter: parameter.kind)
+    defaults = {p.name: p.default for p in own if _is_config(hints[p.name]) and _has_default(p)}
     own += _FLAGS if any(map(_is_config, hints.values())) else _FLAGS[1:]
 
     @functools.wraps(function)
@@ -65,7 +66,7 @@ def bind(function: Callable[..., Any]) -> Callable[..., int]:
         common = {flag.name: kwargs.pop(flag.name, flag.default) for flag in _FLAGS}
         as_json = bool(common["common_json"])
         output = Output(as_json, bool(common["common_quiet"]), bool(common["common_verbose"]))
-        kwargs |= dict.fromkeys(outputs, output)
+        kwargs = defaults | kwargs | dict.fromkeys(outputs, output)
         # Whatever a library prints must not spoil the one JSON object on standard output.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             result = function(*args, **kwargs)
@@ -100,6 +101,10 @@ def settings_from_file(
 
 def _is_config(hint: object) -> bool:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint is not Output
+
+
+def _has_default(parameter: inspect.Parameter) -> bool:
+    return parameter.default is not inspect.Parameter.empty
 
 
 def _parameter(parameter: inspect.Parameter, hint: Any) -> inspect.Parameter:  # noqa: ANN401
