@@ -65,6 +65,11 @@ def fit(config: FitOptions, output: Output) -> dict:
     return {"config": repr(config), "kl": {"mean": 0.5, "se": 0.01, "n": 100}, "limit": None}
 
 
+def go_on(config: FitOptions, *, resume: Path | None = None) -> dict:
+    """Tune something, or go on with it."""
+    return {"config": repr(config), "resume": resume}
+
+
 def needy(config: NeedyOptions) -> dict:
     """Use a model."""
     return {"model": config.model, "n": config.n}

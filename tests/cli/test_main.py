@@ -9,6 +9,7 @@ from esscher.cli.table import Command
 HERE = "tests.cli.commands"
 TABLE = {
     "toy fit": Command(f"{HERE}:fit", "Tune, in one line."),
+    "toy go-on": Command(f"{HERE}:go_on", "Go on."),
     "toy needy": Command(f"{HERE}:needy", "Needs a model."),
     "toy nothing": Command(f"{HERE}:nothing", "Nothing."),
     "check": Command(f"{HERE}:check", "Judge."),
@@ -79,6 +80,20 @@ def test_a_recorded_configuration_can_be_given_back(call, tmp_path):
     file.write_text(to_toml(FitOptions()))
     _, out, _ = call(f"toy fit --json --config {file}")
     assert config_of(out) == repr(FitOptions())
+
+
+def test_resuming_takes_the_settings_of_the_run(call, tmp_path):
+    from esscher.kit.runs.folder import Run
+    from tests.cli.commands import FitOptions
+
+    config = FitOptions(steps=3, prompts=("a",))
+    run = Run.create(tmp_path, "toy", "fit", "x", config=config, seed=0)
+    found = json.loads(call(f"toy go-on --json --resume {run.path}")[1])
+    assert found == {"config": repr(config), "resume": str(run.path)}
+    assert "steps=10" in json.loads(call("toy go-on --json")[1])["config"]
+    code, _, err = call(f"toy go-on --resume {tmp_path}")
+    assert code == 2
+    assert "cannot read the configuration" in err
 
 
 @pytest.mark.parametrize(

@@ -81,22 +81,28 @@ def bind(function: Callable[..., Any]) -> Callable[..., int]:
 def settings_from_file(
     function: Callable[..., Any],
 ) -> Callable[[App, tuple[str, ...], ArgumentCollection], None]:
-    """The cyclopts configuration hook that fills a command's dataclass from `--config FILE`."""
+    """The cyclopts hook that fills a command's dataclass from `--config FILE` or `--resume RUN`."""
     hints = get_type_hints(function)
     configs = [hint for hint in hints.values() if _is_config(hint)]
 
     def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         del commands
-        tokens = [t for a in arguments if "--config" in a.names for t in a.tokens]
-        if not tokens:
+        path = _given(arguments, "--config")
+        if path is None and (run := _given(arguments, "--resume")) is not None:
+            path = run / "config.toml"
+        if path is None:
             return
-        path = Path(tokens[-1].value)
         mapping = load_toml(path)
         for config in configs:
             check_mapping(config, mapping)
         Dict(mapping, source=str(path))(app, (), arguments)
 
     return fill
+
+
+def _given(arguments: ArgumentCollection, flag: str) -> Path | None:
+    values = [token.value for each in arguments if flag in each.names for token in each.tokens]
+    return Path(values[-1]) if values else None
 
 
 def _is_config(hint: object) -> bool:

@@ -19,7 +19,8 @@ A command is a plain function in the system it belongs to:
   (`--prompts a --prompts b`), `Literal` gives choices, the docstrings under the fields give the
   help. There is at most one; `--config FILE.toml` fills it (defaults < file < flags).
 - A parameter annotated with `esscher.kit.runs.output.Output` receives `--json`, `-q`, `-v`.
-- Any other parameter is an argument (positional) or flag (keyword-only) of its own.
+- Any other parameter is an argument (positional) or flag (keyword-only) of its own. One called
+  `resume: Path | None = None` makes `--resume RUN` take the settings recorded in that run.
 - The result is printed: as one JSON object with `--json`, else as tables. It holds what
   `json_ready` takes; estimates keep their error. A result with `"ok": False` ends with exit code 1.
 - Errors are raised as `EsscherError`: exit code 2 for what the user can put right, 1 for faults,
