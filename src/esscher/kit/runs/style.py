@@ -29,7 +29,7 @@ p { max-width: 46rem; margin: .6rem 0; overflow-wrap: anywhere; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
   padding: .8rem 1rem; min-width: 0; }
 .card .label { color: var(--soft); font-size: .85rem; }
-.card .value { font-size: 1.3rem; font-weight: 650; font-variant-numeric: tabular-nums;
+.card .value { font-size: 1.15rem; font-weight: 650; font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere; }
 figure { margin: 1.1rem 0; }
 figcaption { margin-top: .45rem; max-width: 46rem; }
