@@ -1,0 +1,67 @@
+"""Every command in one table, loaded only when it is called.
+
+A command is a plain function in the system it belongs to:
+
+    @dataclass(frozen=True)
+    class FitOptions:
+        steps: int = 100
+        \"\"\"Gradient steps, >= 1.\"\"\"
+        optim: Optim = field(default_factory=Optim)
+        \"\"\"Optimiser.\"\"\"
+
+    def fit(config: FitOptions, output: Output) -> dict[str, object]:
+        \"\"\"Tune a model towards its target.\"\"\"
+        with output.progress(config.steps, "fit") as progress:
+            ...
+        return {"kl": estimate, "report": path}
+
+- A parameter annotated with a dataclass becomes flags: `--steps`, `--optim.lr`; tuples repeat
+  (`--prompts a --prompts b`), `Literal` gives choices, the docstrings under the fields give the
+  help. There is at most one; `--config FILE.toml` fills it (defaults < file < flags).
+- A parameter annotated with `esscher.kit.runs.output.Output` receives `--json`, `-q`, `-v`.
+- Any other parameter is an argument (positional) or flag (keyword-only) of its own. One called
+  `resume: Path | None = None` makes `--resume RUN` take the settings recorded in that run.
+- The result is printed: as one JSON object with `--json`, else as tables. It holds what
+  `json_ready` takes; estimates keep their error. A result with `"ok": False` ends with exit code 1.
+- Errors are raised as `EsscherError`: exit code 2 for what the user can put right, 1 for faults,
+  130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = ["COMMANDS", "GROUPS", "Command"]
+
+
+class Command(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        target: "module:function".
+        help: one line, shown without loading the module.
+    """
+
+    target: str
+    help: str
+
+
+GROUPS: Mapping[str, str] = {
+    "align": "Tune a language model towards a prior tilted by evidence.",
+}
+
+COMMANDS: Mapping[str, Command] = {
+    "align demo": Command("esscher.align.commands:demo", "See the whole idea on a small model."),
+    "align fit": Command("esscher.align.commands:fit", "Tune a model towards its target."),
+    "align sample": Command("esscher.align.commands:sample", "Draw from the target or a model."),
+    "align evaluate": Command(
+        "esscher.align.commands:evaluate", "Measure how close a model is to its target."
+    ),
+    "align compare": Command(
+        "esscher.align.commands:compare", "Compare ways to approximate one target."
+    ),
+    "show": Command("esscher.cli.show:show", "Show the state and the numbers of runs."),
+    "bench": Command("esscher.cli.bench:bench", "Reproduce headline numbers."),
+    "doctor": Command("esscher.cli.doctor:doctor", "Check the installation and this machine."),
+}

@@ -1,0 +1,1 @@
+"""Runs: folder, checkpoints, seeds, progress and report. A leaf: it knows no model."""
