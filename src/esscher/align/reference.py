@@ -1,0 +1,173 @@
+"""The target seen from outside the model: exact posterior draws where they can be had."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from esscher.align.propose import contexts_for, weigh
+from esscher.core.estimate import Estimate, clopper_pearson
+from esscher.core.importance import log_z
+from esscher.core.law import join, take
+from esscher.core.target import Target
+from esscher.errors import TargetUnreachableError
+from esscher.kit.lm.language_model import LanguageModel
+
+__all__ = ["Reference", "make_reference", "unreachable"]
+
+BATCH = 512
+"""Prior draws per pass while looking for posterior draws."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Draws that carry the target's own mass, kept apart from all training.
+
+    Attributes:
+        x: M draws of positive target density, in the model's form.
+        context: their prompts, or None.
+        log_prior: [M] log-probability under the prior (at its power), nats.
+        log_weight: [M] evidence log-weight, nats.
+        log_share: [M] log of each draw's share of the target's mass; -log M where draws are exact.
+        log_z: the target's log normaliser.
+        n_drawn: prior draws it took.
+        kind: "exact" (rejection from the prior), "enumerated" (every outcome) or "weighted".
+        satisfied: share of prior draws the evidence does not rule out.
+    """
+
+    x: Any
+    context: list[str] | None
+    log_prior: Tensor
+    log_weight: Tensor
+    log_share: Tensor
+    log_z: Estimate
+    n_drawn: int
+    kind: str
+    satisfied: Estimate
+
+    @property
+    def log_target(self) -> Tensor:
+        """[M] unnormalised log-density."""
+        return self.log_prior + self.log_weight
+
+    @property
+    def exact(self) -> bool:
+        """Whether the draws are independent draws from the target."""
+        return self.kind == "exact"
+
+    def log_z_floored(self, floor: float) -> Estimate:
+        """log normaliser of the target in which ruled-out draws count as -floor nats."""
+        if self.satisfied.mean >= 1.0:
+            return self.log_z
+        z = math.exp(self.log_z.mean)
+        outside = (1 - self.satisfied.mean) * math.exp(-floor)
+        # Both parts come from the same draws; the outer one is negligible in the error.
+        return Estimate(math.log(z + outside), self.log_z.se * z / (z + outside), self.log_z.n, unit="nats")
+
+
+def make_reference(
+    target: Target,
+    n: int,
+    *,
+    prompts: Sequence[str] | None = None,
+    max_draws: int | None = None,
+    rng: torch.Generator,
+) -> Reference:
+    """n draws of positive target density from the prior, or all outcomes of an enumerable one.
+
+    Where the evidence is hard (log-weights 0 or -inf) these are exact posterior draws.
+
+    Args:
+        target: prior and evidence.
+        n: draws wanted.
+        prompts: prompts to draw contexts from.
+        max_draws: most prior draws spent; by default 200 n.
+        rng: source of randomness.
+
+    Raises:
+        TargetUnreachableError: if none of the prior draws satisfies the evidence.
+    """
+    if prompts is None and hasattr(target.prior, "enumerate"):
+        return _enumerated(target)
+    limit = 200 * n if max_draws is None else max_draws
+    parts: list[tuple[Any, list[str] | None, Tensor, Tensor]] = []
+    weights: list[Tensor] = []
+    found = drawn = 0
+    prior = cast("LanguageModel", target.prior)
+    while found < n and drawn < limit:
+        context, groups = contexts_for(prompts, BATCH, 1, rng)
+        x, log_q = prior.sample(len(groups), context=context, rng=rng)
+        weight = weigh(target, x, context)
+        weights.append(weight + (target.prior_power - 1) * log_q)
+        drawn += len(weight)
+        kept = (weight > -torch.inf).nonzero()[:, 0]
+        if len(kept):
+            chosen = None if context is None else [context[i] for i in kept.tolist()]
+            log_prior = target.prior_power * log_q[kept].double()
+            parts.append((take(x, kept), chosen, log_prior, weight[kept]))
+            found += len(kept)
+    if not found:
+        raise unreachable(target, drawn)
+    return _assemble(parts, torch.cat(weights), drawn)
+
+
+def _assemble(
+    parts: list[tuple[Any, list[str] | None, Tensor, Tensor]], log_w: Tensor, drawn: int
+) -> Reference:
+    log_prior = torch.cat([p[2] for p in parts])
+    log_weight = torch.cat([p[3] for p in parts])
+    contexts = [c for p in parts for c in p[1] or ()]
+    alive = log_w[log_w > -torch.inf]
+    hard = bool((alive == alive[0]).all())
+    count = len(log_weight)
+    share = alive.log_softmax(0)
+    return Reference(
+        join([p[0] for p in parts]),
+        contexts or None,
+        log_prior,
+        log_weight,
+        torch.full_like(share, -math.log(count)) if hard else share,
+        log_z(log_w),
+        drawn,
+        "exact" if hard else "weighted",
+        _proportion(count, drawn),
+    )
+
+
+def _enumerated(target: Target) -> Reference:
+    table = target.table()
+    x = target.prior.enumerate()  # type: ignore[attr-defined]
+    weight = target.log_weight(x)
+    log_prior = target.prior_power * target.prior.log_prob(x)
+    kept = (table.log_probs > -torch.inf).nonzero()[:, 0]
+    n = len(weight)
+    mass = target.prior.log_prob(x).exp()
+    satisfied = float(mass[weight > -torch.inf].sum() / mass.sum())
+    return Reference(
+        x[kept], None, log_prior[kept], weight[kept], table.log_probs[kept],
+        Estimate(table.log_z, 0.0, n, unit="nats"), n, "enumerated", Estimate(satisfied, 0.0, n),
+    )
+
+
+def _proportion(k: int, n: int) -> Estimate:
+    p = k / n
+    return Estimate(p, math.sqrt(max(p * (1 - p), 1 / n) / n), n)
+
+
+def unreachable(target: Target, n: int) -> TargetUnreachableError:
+    """The error for n prior draws of which none satisfies the evidence."""
+    upper = clopper_pearson(0, n)[1]
+    names = ", ".join(f"'{name}'" for name in target.names)
+    return TargetUnreachableError(
+        f"none of {n} prior draws satisfies the evidence ({names}): with 95 % confidence the prior "
+        f"puts less than {upper:.2g} there, so log Z < {math.log(upper):.2f} nats. Draw more, "
+        "start from a better prior, soften the evidence (Reward(predicate, beta=...)), or reach "
+        "it through tempered targets"
+    )
+
+
