@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 
+_IN_NATS = frozenset({"forward_kl", "reverse_kl", "js"})
+
+
 def kl_model_target(
     log_pi: Tensor, log_target: Tensor, log_z: Estimate | float | None = None
 ) -> Estimate:
@@ -108,7 +111,7 @@ def divergence_snis(
     shift = _mean_of(log_z, float(torch.logsumexp(log_w, 0)) - math.log(len(w)))
     log_p = log_target - shift
     parts = _integrand(divergence, log_pi, log_p, log_q)
-    value = from_samples(parts, unit="" if divergence.name == "tv" else "nats")
+    value = from_samples(parts, unit="nats" if divergence.name in _IN_NATS else "")
     if math.isinf(value.mean):
         return value
     # d D / d log Z = -E_q[(p/q)(f - t f')]

@@ -244,6 +244,6 @@ def _check_bound(log_w: Tensor, log_bound: float, items: Samples) -> None:
     if float(log_w[worst]) > log_bound + 1e-9:
         raise NumericsError(
             f"rejection is not exact: sample {worst} ({shown(items[worst])}) has log P - log q = "
-            f"{float(log_w[worst]):.6g}, above log_bound = {log_bound:.6g}; raise log_bound, or use "
+            f"{float(log_w[worst]):.6g}, above log_bound = {log_bound:.6g}; raise it, or use "
             "quasi_rejection, which says how far it is from the target"
         )
