@@ -50,7 +50,7 @@ def sequence_log_probs(logits: Tensor) -> Tensor:
 def conditional_logits(log_probs: Tensor) -> Tensor:
     """[121, 4] next-letter log-probabilities of the sequence law [364]."""
     probs = log_probs.exp()
-    mass = {p: 0.0 for p in PREFIXES + SEQUENCES}
+    mass = dict.fromkeys(PREFIXES + SEQUENCES, 0.0)
     for text, p in zip(SEQUENCES, probs.tolist(), strict=True):
         for t in range(len(text) + 1):
             mass[text[:t]] += p

@@ -58,7 +58,9 @@ def test_hard_predicate_identities():
 
 
 def test_terms_sum_to_the_weight_and_names_are_unique():
-    target = Target(toy_prior(), Reward(toy_reward, BETA), Reward(toy_reward, 2.0), Condition(has_c))
+    target = Target(
+        toy_prior(), Reward(toy_reward, BETA), Reward(toy_reward, 2.0), Condition(has_c)
+    )
     terms = target.terms(ALL)
     assert list(terms) == ["toy_reward", "toy_reward_2", "has_c"]
     assert torch.equal(sum(terms.values()), target.log_weight(ALL))

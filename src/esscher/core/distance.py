@@ -154,9 +154,9 @@ def js(
 def _integrand(d: Divergence, log_pi: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
     """(p/q) f(pi/p) for every draw, finite wherever the true value is representable."""
     both, u = _log_ratio(log_pi, log_p)
-    low = (log_p - log_q).exp() * d.f(u.clamp(max=0))
-    high = (log_pi - log_q).exp() * d.mirror((-u).clamp(max=0))
-    inside = torch.where(u <= 0, low, high)
+    by_target = (log_p - log_q).exp() * d.f(u)
+    by_model = (log_pi - log_q).exp() * d.mirror(-u)
+    inside = _stable(u, by_target, by_model)
     edge = _edge(log_p, log_q, d.at_zero) + _edge(log_pi, log_q, d.slope_at_zero_target)
     return torch.where(both, inside, edge)
 
@@ -164,10 +164,16 @@ def _integrand(d: Divergence, log_pi: Tensor, log_p: Tensor, log_q: Tensor) -> T
 def _scaled_slope(d: Divergence, log_pi: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
     """(p/q) t f'(t) for every draw."""
     both, u = _log_ratio(log_pi, log_p)
-    low = (log_p - log_q).exp() * d.scaled_slope(u.clamp(max=0))
-    high = (log_pi - log_q).exp() * d.slope(u.clamp(min=0))
+    by_target = (log_p - log_q).exp() * d.scaled_slope(u)
+    by_model = (log_pi - log_q).exp() * d.slope(u)
     edge = _edge(log_pi, log_q, d.slope_at_zero_target)
-    return torch.where(both, torch.where(u < 0, low, high), edge)
+    return torch.where(both, _stable(u, by_target, by_model), edge)
+
+
+def _stable(u: Tensor, by_target: Tensor, by_model: Tensor) -> Tensor:
+    # Equal in exact arithmetic: take the one without rounding, or the only one without overflow.
+    best, other = torch.where(u <= 0, by_target, by_model), torch.where(u <= 0, by_model, by_target)
+    return torch.where(best.isfinite(), best, other.nan_to_num(nan=torch.inf))
 
 
 def _log_ratio(log_pi: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:

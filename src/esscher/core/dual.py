@@ -7,6 +7,8 @@ from torch import Tensor
 
 __all__ = ["newton"]
 
+MAX_CHANGE = 10.0  # nats by which a step may move one log-weight against another
+
 
 def newton(
     phi: Tensor, mu: Tensor, log_w: Tensor, tol: float = 1e-10, max_iter: int = 100
@@ -32,13 +34,16 @@ def newton(
         if len(mu) == 0 or float(gradient.abs().max()) < tol:
             return x / scale, iteration, rank
         rank, step = _direction(covariance, gradient)
+        change = centred @ step
+        step = step * min(1.0, MAX_CHANGE / float(change.max() - change.min() + 1e-300))
         slope = float(gradient @ step)
         size, accepted = 1.0, False
         while size > 1e-12 and not accepted:
             trial = _dual(centred, log_w, x + size * step)
-            # Close to the optimum the value cannot resolve progress, the gradient can.
+            # At the optimum the value no longer resolves progress, but the gradient does.
+            level = float(trial[0]) <= float(value) + 1e-13 * (1 + abs(float(value)))
             smaller = float(trial[1].norm()) < 0.5 * float(gradient.norm())
-            accepted = float(trial[0]) <= float(value) + 1e-4 * size * slope or smaller
+            accepted = float(trial[0]) <= float(value) + 1e-4 * size * slope or (level and smaller)
             size /= 2
         if not accepted:
             return None
@@ -60,5 +65,3 @@ def _direction(covariance: Tensor, gradient: Tensor) -> tuple[int, Tensor]:
     keep = values > 1e-10 * values[-1]
     inverse = torch.where(keep, 1 / values.where(keep, torch.ones(())), 0.0)
     return int(keep.sum()), -vectors @ (inverse * (vectors.T @ gradient))
-
-
