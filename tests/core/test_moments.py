@@ -19,7 +19,7 @@ def test_toy_moments_by_newton_in_ten_steps():
     tilted = Table(toy_prior().log_probs + FEATURES @ fit.coefficients)
     for k, wanted in enumerate((0.5, 0.8)):
         assert abs(tilted.expectation(FEATURES[:, k]) - wanted) < 1e-10
-    assert float((fit.achieved - torch.tensor([0.5, 0.8]).double()).abs().max()) < 1e-10
+    assert float((fit.achieved - torch.tensor([0.5, 0.8], dtype=torch.float64)).abs().max()) < 1e-10
     assert fit.iterations <= 10
     assert fit.hard == {}
     assert fit.warnings == ()

@@ -90,12 +90,7 @@ def fit_moments(
     labels = tuple(names) if names is not None else tuple(f"phi{k}" for k in range(phi.shape[1]))
     if len(labels) != phi.shape[1]:
         raise ShapeError(f"expected {phi.shape[1]} names, got {len(labels)}")
-    hard = hard_conditions(phi, mu, log_w, labels)
-    alive = log_w > -torch.inf
-    for k, value in hard.items():
-        alive = alive & (phi[:, k] == value)
-    soft = [k for k in range(len(labels)) if k not in hard]
-    check_feasible(phi[alive], mu, soft, hard, labels)
+    hard, alive, soft = _constrain(phi, mu, log_w, labels)
     solution = newton(phi[alive][:, soft], mu[soft], log_w[alive], tol, max_iter)
     if solution is None:
         raise infeasible("the means are on the edge of what is reachable", phi, mu, labels)
@@ -166,6 +161,19 @@ def _inputs(
             "use a proposal that reaches the other evidence, or more draws"
         )
     return phi, mu, log_w
+
+
+def _constrain(
+    phi: Tensor, mu: Tensor, log_w: Tensor, names: Sequence[str]
+) -> tuple[dict[int, float], Tensor, list[int]]:
+    """Hard features by position, [N] the draws that meet them, and the other positions."""
+    hard = hard_conditions(phi, mu, log_w, names)
+    alive = log_w > -torch.inf
+    for k, value in hard.items():
+        alive = alive & (phi[:, k] == value)
+    soft = [k for k in range(len(names)) if k not in hard]
+    check_feasible(phi[alive], mu, soft, hard, names)
+    return hard, alive, soft
 
 
 def _notes(names: Sequence[str], rank: int, log_z: Estimate) -> tuple[str, ...]:

@@ -79,20 +79,12 @@ class Target:
             DataError: if a term does not return one number per sample.
         """
         items = items_of(self.prior, x)
-        contexts = contexts_of(context, len(items))
-        return {
-            name: self._powered(self._raw(piece, name, items, contexts))
-            for name, piece in zip(self.names, self.evidence, strict=True)
-        }
+        return self._terms(items, contexts_of(context, len(items)))
 
     def log_weight(self, x: Samples, context: Context = None) -> Tensor:
         """Summed evidence log-weight with the floor applied, [B] float64, nats, below inf."""
-        total = torch.zeros(len(items_of(self.prior, x)), dtype=torch.float64)
-        for term in self.terms(x, context).values():
-            total = total + term
-        if self.floor is None:
-            return total
-        return total.clamp(min=-self.floor * self.evidence_power)
+        items = items_of(self.prior, x)
+        return self._weigh(items, contexts_of(context, len(items)))
 
     def log_density(
         self, x: Samples, context: Context = None, prior_log_prob: Tensor | None = None
@@ -110,8 +102,9 @@ class Target:
         known = prior_log_prob
         if known is None:
             known = self.prior.log_prob(x, context=context)
-        prior = checked(known.detach().to(torch.float64), items_of(self.prior, x), "the prior")
-        weight = self.log_weight(x, context).to(prior.device)
+        items = items_of(self.prior, x)
+        prior = checked(known.detach().to(torch.float64), items, "the prior")
+        weight = self._weigh(items, contexts_of(context, len(items))).to(prior.device)
         return weight if self.prior_power == 0.0 else self.prior_power * prior + weight
 
     def tempered(self, a: float) -> Self:
@@ -130,8 +123,8 @@ class Target:
         """The target whose summed evidence log-weight is max(·, -nats).
 
         Args:
-            nats: in [0, inf). With hard evidence of prior probability Z, the softened target
-                leaves about exp(-nats) (1 - Z) / Z of its mass outside.
+            nats: in [0, inf). Hard evidence of prior probability Z then leaves about
+                exp(-nats) (1 - Z) / Z of the target's mass outside.
         """
         power = self.evidence_power
         return self._with(floor=nats / power if power > 0.0 else nats)
@@ -206,8 +199,9 @@ class Target:
             raise ConfigError("fit_moments: the target has no Moments evidence to fit")
         if self.evidence_power != 1.0 or self.floor is not None:
             raise ConfigError("fit_moments comes before tempered and with_floor, not after")
-        law = self.prior if proposal is None else proposal
-        x, log_q = law.sample(n, context=context, rng=rng)
+        x, log_q = (self.prior if proposal is None else proposal).sample(
+            n, context=context, rng=rng
+        )
         rest = Target(
             self.prior,
             *(e for e in self.evidence if not isinstance(e, Moments)),
@@ -225,16 +219,21 @@ class Target:
         fitted.moment_fit = fit
         return fitted
 
-    def _raw(
-        self, piece: Evidence, name: str, items: Sequence[Any], contexts: Sequence[Any] | None
-    ) -> Tensor:
-        return checked(
-            piece.log_weight(items, contexts).to(torch.float64), items, f"evidence '{name}'"
-        )
+    def _terms(self, items: Sequence[Any], contexts: Sequence[Any] | None) -> dict[str, Tensor]:
+        terms = {}
+        for name, piece in zip(self.names, self.evidence, strict=True):
+            weight = piece.log_weight(items, contexts).to(torch.float64)
+            weight = checked(weight, items, f"evidence '{name}'")
+            # 0 * -inf is NaN: at power 0 the evidence is silent.
+            silent = self.evidence_power == 0.0
+            terms[name] = torch.zeros_like(weight) if silent else weight * self.evidence_power
+        return terms
 
-    def _powered(self, term: Tensor) -> Tensor:
-        # 0 * -inf is NaN: at power 0 the evidence is silent.
-        return term * self.evidence_power if self.evidence_power > 0.0 else torch.zeros_like(term)
+    def _weigh(self, items: Sequence[Any], contexts: Sequence[Any] | None) -> Tensor:
+        total = torch.zeros(len(items), dtype=torch.float64)
+        for term in self._terms(items, contexts).values():
+            total = total + term.to(total.device)
+        return total if self.floor is None else total.clamp(min=-self.floor * self.evidence_power)
 
     def _with(
         self,
