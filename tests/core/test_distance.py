@@ -91,6 +91,20 @@ def test_every_divergence_is_estimated_consistently(name):
     assert e.se < 0.05 * value
 
 
+@pytest.mark.parametrize("name", sorted(DIVERGENCES))
+def test_errors_agree_with_the_jackknife(name):
+    pi, p, prior, shift = pair(2)
+    x = prior.sample(400, rng=seeded(5)).x
+    inputs = (pi.log_probs[x], prior.log_probs[x], p.log_probs[x] + shift)
+    without = []
+    for i in range(400):
+        rest = torch.arange(400) != i
+        without.append(divergence_snis(DIVERGENCES[name], *(v[rest] for v in inputs)).mean)
+    means = torch.tensor(without, dtype=torch.float64)
+    jackknife = math.sqrt(399 / 400 * float(((means - means.mean()) ** 2).sum()))
+    assert divergence_snis(DIVERGENCES[name], *inputs).se == pytest.approx(jackknife, rel=0.03)
+
+
 def test_zero_mass_on_either_side():
     prior = torch.full((4,), 0.25, dtype=torch.float64).log()
     pi = torch.tensor([0.5, 0.5, 0.0, 0.0], dtype=torch.float64).log()

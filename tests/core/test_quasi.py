@@ -50,19 +50,35 @@ def test_tiny_bounds_return_the_proposal():
     assert abs(row.tvd.mean - float(tvd)) < 3 * row.tvd.se
 
 
-def test_error_bars_cover():
-    hits = []
+def test_errors_are_the_spread_of_repeated_estimates():
+    bounds = BOUNDS[1:3]
+    means, errors = [], []
     for seed in range(200):
         x = toy_prior().sample(20_000, rng=seeded(seed)).x
-        for row in acceptance_curve(LOG_W[x], BOUNDS[1:3]):
-            law, acceptance = exact_law(row.log_bound)
-            tvd = float(exact(DIVERGENCES["tv"], law.log_probs, toy_posterior().log_probs))
-            kl = toy_posterior().kl(law)
-            pairs = ((row.acceptance, acceptance), (row.tvd, tvd), (row.kl, kl))
-            hits.append([e.interval()[0] <= t <= e.interval()[1] for e, t in pairs])
-    coverage = torch.tensor(hits, dtype=torch.float64).mean(0).tolist()
-    print(coverage)
-    assert all(0.92 <= c <= 0.98 for c in coverage), coverage
+        rows = acceptance_curve(LOG_W[x], bounds)
+        numbers = [(row.acceptance, row.tvd, row.kl) for row in rows]
+        means.append([[e.mean for e in row] for row in numbers])
+        errors.append([[e.se for e in row] for row in numbers])
+    mean, error = (torch.tensor(v, dtype=torch.float64) for v in (means, errors))
+    truth = torch.zeros(len(bounds), 3, dtype=torch.float64)
+    for i, bound in enumerate(bounds):
+        law, acceptance = exact_law(bound)
+        tvd = float(exact(DIVERGENCES["tv"], law.log_probs, toy_posterior().log_probs))
+        truth[i] = torch.tensor([acceptance, tvd, toy_posterior().kl(law)])
+    assert torch.allclose(error.mean(0), mean.std(0), rtol=0.15)
+    coverage = ((mean - truth).abs() <= 1.96 * error).double().mean(0)
+    assert bool(((coverage >= 0.92) & (coverage <= 0.98)).all()), coverage
+
+
+@pytest.mark.parametrize("bound", BOUNDS[1:4])
+def test_errors_agree_with_the_jackknife(bound):
+    log_w = LOG_W[toy_prior().sample(400, rng=seeded(5)).x]
+    row = acceptance_curve(log_w, [bound])[0]
+    without = [acceptance_curve(log_w[torch.arange(400) != i], [bound])[0] for i in range(400)]
+    for name in ("acceptance", "tvd", "kl"):
+        means = torch.tensor([getattr(r, name).mean for r in without], dtype=torch.float64)
+        jackknife = math.sqrt(399 / 400 * float(((means - means.mean()) ** 2).sum()))
+        assert getattr(row, name).se == pytest.approx(jackknife, rel=0.03)
 
 
 def test_curve_far_from_zero():

@@ -50,8 +50,8 @@ class Target:
         evidence_power: float = 1.0,
         floor: float | None = None,
     ) -> None:
-        settings = {"prior_power": prior_power, "evidence_power": evidence_power, "floor": floor}
-        for key, value in settings.items():
+        named = {"prior_power": prior_power, "evidence_power": evidence_power, "floor": floor}
+        for key, value in named.items():
             if value is not None and not 0.0 <= value < math.inf:
                 raise ConfigError(f"Target needs a finite {key} >= 0, got {value}")
         for i, piece in enumerate(evidence):
@@ -185,7 +185,7 @@ class Target:
             n: draws from the proposal.
             rng: source of randomness.
             proposal: any law that covers the target; the prior by default.
-            context: one context for all draws.
+            context: one for all draws.
 
         Returns:
             A new target; its `moment_fit` says how well it went.
@@ -199,9 +199,8 @@ class Target:
             raise ConfigError("fit_moments: the target has no Moments evidence to fit")
         if self.evidence_power != 1.0 or self.floor is not None:
             raise ConfigError("fit_moments comes before tempered and with_floor, not after")
-        x, log_q = (self.prior if proposal is None else proposal).sample(
-            n, context=context, rng=rng
-        )
+        law = self.prior if proposal is None else proposal
+        x, log_q = law.sample(n, context=context, rng=rng)
         rest = Target(
             self.prior,
             *(e for e in self.evidence if not isinstance(e, Moments)),
@@ -225,14 +224,13 @@ class Target:
             weight = piece.log_weight(items, contexts).to(torch.float64)
             weight = checked(weight, items, f"evidence '{name}'")
             # 0 * -inf is NaN: at power 0 the evidence is silent.
-            silent = self.evidence_power == 0.0
-            terms[name] = torch.zeros_like(weight) if silent else weight * self.evidence_power
+            power = self.evidence_power
+            terms[name] = weight * power if power > 0.0 else torch.zeros_like(weight)
         return terms
 
     def _weigh(self, items: Sequence[Any], contexts: Sequence[Any] | None) -> Tensor:
-        total = torch.zeros(len(items), dtype=torch.float64)
-        for term in self._terms(items, contexts).values():
-            total = total + term.to(total.device)
+        terms = self._terms(items, contexts).values()
+        total = sum((t.cpu() for t in terms), torch.zeros(len(items), dtype=torch.float64))
         return total if self.floor is None else total.clamp(min=-self.floor * self.evidence_power)
 
     def _with(
