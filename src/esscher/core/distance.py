@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 
+_IN_NATS = frozenset({"forward_kl", "reverse_kl", "js"})
+
+
 def kl_model_target(
     log_pi: Tensor, log_target: Tensor, log_z: Estimate | float | None = None
 ) -> Estimate:
@@ -108,7 +111,7 @@ def divergence_snis(
     shift = _mean_of(log_z, float(torch.logsumexp(log_w, 0)) - math.log(len(w)))
     log_p = log_target - shift
     parts = _integrand(divergence, log_pi, log_p, log_q)
-    value = from_samples(parts, unit="" if divergence.name == "tv" else "nats")
+    value = from_samples(parts, unit="nats" if divergence.name in _IN_NATS else "")
     if math.isinf(value.mean):
         return value
     # d D / d log Z = -E_q[(p/q)(f - t f')]
@@ -151,9 +154,9 @@ def js(
 def _integrand(d: Divergence, log_pi: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
     """(p/q) f(pi/p) for every draw, finite wherever the true value is representable."""
     both, u = _log_ratio(log_pi, log_p)
-    low = (log_p - log_q).exp() * d.f(u.clamp(max=0))
-    high = (log_pi - log_q).exp() * d.mirror((-u).clamp(max=0))
-    inside = torch.where(u <= 0, low, high)
+    by_target = (log_p - log_q).exp() * d.f(u)
+    by_model = (log_pi - log_q).exp() * d.mirror(-u)
+    inside = _stable(u, by_target, by_model)
     edge = _edge(log_p, log_q, d.at_zero) + _edge(log_pi, log_q, d.slope_at_zero_target)
     return torch.where(both, inside, edge)
 
@@ -161,10 +164,16 @@ def _integrand(d: Divergence, log_pi: Tensor, log_p: Tensor, log_q: Tensor) -> T
 def _scaled_slope(d: Divergence, log_pi: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
     """(p/q) t f'(t) for every draw."""
     both, u = _log_ratio(log_pi, log_p)
-    low = (log_p - log_q).exp() * d.scaled_slope(u.clamp(max=0))
-    high = (log_pi - log_q).exp() * d.slope(u.clamp(min=0))
+    by_target = (log_p - log_q).exp() * d.scaled_slope(u)
+    by_model = (log_pi - log_q).exp() * d.slope(u)
     edge = _edge(log_pi, log_q, d.slope_at_zero_target)
-    return torch.where(both, torch.where(u < 0, low, high), edge)
+    return torch.where(both, _stable(u, by_target, by_model), edge)
+
+
+def _stable(u: Tensor, by_target: Tensor, by_model: Tensor) -> Tensor:
+    # Equal in exact arithmetic: take the one without rounding, or the only one without overflow.
+    best, other = torch.where(u <= 0, by_target, by_model), torch.where(u <= 0, by_model, by_target)
+    return torch.where(best.isfinite(), best, other.nan_to_num(nan=torch.inf))
 
 
 def _log_ratio(log_pi: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:

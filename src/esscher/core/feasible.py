@@ -28,8 +28,13 @@ def hard_conditions(
     hard = {}
     for k in range(len(names)):
         binary = bool(((seen[:, k] == 0.0) | (seen[:, k] == 1.0)).all())
-        if (binary or bool(low[k] == high[k])) and float(mu[k]) in (float(low[k]), float(high[k])):
-            hard[k] = float(mu[k])
+        if float(mu[k]) not in (float(low[k]), float(high[k])):
+            continue
+        if not binary and bool(low[k] < high[k]):
+            raise infeasible(
+                f"the mean of '{names[k]}' is on the edge of its range", seen, mu, names
+            )
+        hard[k] = float(mu[k])
     return hard
 
 

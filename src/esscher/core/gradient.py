@@ -119,8 +119,10 @@ def _check_reachable(divergence: Divergence, pi: Tensor, q: Tensor, p: Tensor) -
 def _weighted_reward(divergence: Divergence, pi: Tensor, q: Tensor, p: Tensor) -> Tensor:
     """(pi/q) R, in the form that does not overflow on either side of t = 1."""
     u = pi - p
-    below = (p - q).exp() * divergence.scaled_slope(u)
-    return -torch.where(u < 0, below, (pi - q).exp() * divergence.slope(u))
+    by_target = (p - q).exp() * divergence.scaled_slope(u)
+    by_model = (pi - q).exp() * divergence.slope(u)
+    best = torch.where(u < 0, by_target, by_model)
+    return -torch.where(best.isfinite(), best, torch.where(u < 0, by_model, by_target))
 
 
 def _analytic(divergence: Divergence, pi: Tensor, q: Tensor, p: Tensor) -> Tensor:

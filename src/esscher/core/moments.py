@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from esscher.core.dual import newton
 from esscher.core.estimate import Estimate
 from esscher.core.evidence import Evidence, Moments
 from esscher.core.feasible import check_feasible, hard_conditions, infeasible
@@ -89,13 +90,8 @@ def fit_moments(
     labels = tuple(names) if names is not None else tuple(f"phi{k}" for k in range(phi.shape[1]))
     if len(labels) != phi.shape[1]:
         raise ShapeError(f"expected {phi.shape[1]} names, got {len(labels)}")
-    hard = hard_conditions(phi, mu, log_w, labels)
-    alive = log_w > -torch.inf
-    for k, value in hard.items():
-        alive = alive & (phi[:, k] == value)
-    soft = [k for k in range(len(labels)) if k not in hard]
-    check_feasible(phi[alive], mu, soft, hard, labels)
-    solution = _newton(phi[alive][:, soft], mu[soft], log_w[alive], tol, max_iter)
+    hard, alive, soft = _constrain(phi, mu, log_w, labels)
+    solution = newton(phi[alive][:, soft], mu[soft], log_w[alive], tol, max_iter)
     if solution is None:
         raise infeasible("the means are on the edge of what is reachable", phi, mu, labels)
     ci = None
@@ -167,47 +163,17 @@ def _inputs(
     return phi, mu, log_w
 
 
-def _newton(
-    phi: Tensor, mu: Tensor, log_w: Tensor, tol: float = 1e-10, max_iter: int = 100
-) -> tuple[Tensor, int, int] | None:
-    """(lambda, iterations, rank), or None where the dual has no finite minimum."""
-    scale = (phi - mu).abs().amax(0).clamp(min=1e-300) if len(mu) else mu
-    centred = (phi - mu) / scale
-    x = torch.zeros_like(mu)
-    value, gradient, covariance = _dual(centred, log_w, x)
-    rank = len(mu)
-    for iteration in range(max_iter + 1):
-        if len(mu) == 0 or float(gradient.abs().max()) < tol:
-            return x / scale, iteration, rank
-        rank, step = _direction(covariance, gradient)
-        slope = float(gradient @ step)
-        size, accepted = 1.0, False
-        while size > 1e-12 and not accepted:
-            trial = _dual(centred, log_w, x + size * step)
-            # Close to the optimum the value cannot resolve progress, the gradient can.
-            smaller = float(trial[1].norm()) < 0.5 * float(gradient.norm())
-            accepted = float(trial[0]) <= float(value) + 1e-4 * size * slope or smaller
-            size /= 2
-        if not accepted:
-            return None
-        x = x + 2 * size * step
-        value, gradient, covariance = trial
-    return None
-
-
-def _dual(centred: Tensor, log_w: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    log_tilted = log_w + centred @ x
-    w = torch.softmax(log_tilted, 0)
-    gradient = w @ centred
-    spread = centred - gradient
-    return torch.logsumexp(log_tilted, 0), gradient, (spread * w[:, None]).T @ spread
-
-
-def _direction(covariance: Tensor, gradient: Tensor) -> tuple[int, Tensor]:
-    values, vectors = torch.linalg.eigh(covariance)
-    keep = values > 1e-10 * values[-1]
-    inverse = torch.where(keep, 1 / values.where(keep, torch.ones(())), 0.0)
-    return int(keep.sum()), -vectors @ (inverse * (vectors.T @ gradient))
+def _constrain(
+    phi: Tensor, mu: Tensor, log_w: Tensor, names: Sequence[str]
+) -> tuple[dict[int, float], Tensor, list[int]]:
+    """Hard features by position, [N] the draws that meet them, and the other positions."""
+    hard = hard_conditions(phi, mu, log_w, names)
+    alive = log_w > -torch.inf
+    for k, value in hard.items():
+        alive = alive & (phi[:, k] == value)
+    soft = [k for k in range(len(names)) if k not in hard]
+    check_feasible(phi[alive], mu, soft, hard, names)
+    return hard, alive, soft
 
 
 def _notes(names: Sequence[str], rank: int, log_z: Estimate) -> tuple[str, ...]:
@@ -256,7 +222,7 @@ def _interval(
     for b, rows in enumerate(resamples):
         solution = None
         if len(rows):
-            solution = _newton(phi[rows][:, soft], mu[soft], log_w[rows])
+            solution = newton(phi[rows][:, soft], mu[soft], log_w[rows])
         if solution is None:
             raise infeasible("a bootstrap resample of the draws is too poor", phi, mu, ())
         draws[b, soft] = solution[0]

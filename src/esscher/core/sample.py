@@ -151,7 +151,7 @@ def importance_resample(
     log_w = log_p - log_q.to(torch.float64)
     if bool((log_w == -torch.inf).all()):
         raise unreachable(target, x, context, drawn=size, log_bound=0.0)
-    rows = torch.multinomial(torch.softmax(log_w, 0), n, replacement=True, generator=rng)
+    rows = torch.multinomial(torch.softmax(log_w.cpu(), 0), n, replacement=True, generator=rng)
     return Resample(
         x=take(x, rows),
         log_target=log_p[rows],
@@ -180,8 +180,8 @@ def propose(
     check_counts(context, n=n, batch=batch, max_draws=max_draws)
     if not math.isfinite(log_bound):
         raise ConfigError(f"log_bound must be finite, got {log_bound}")
-    kept: list[Samples] = []
-    log_p_kept, log_q_kept, log_ws = [], [], []
+    kept: list[tuple[Samples, Tensor, Tensor]] = []
+    log_ws: list[Tensor] = []
     accepted = drawn = 0
     while accepted < n:
         size = batch if accepted else min(batch, max_draws - drawn)
@@ -192,19 +192,17 @@ def propose(
             _check_bound(log_w, log_bound, items_of(target.prior, x))
         u = torch.rand(size, generator=rng, dtype=torch.float64)
         rows = (u.log() < log_w.cpu() - log_bound).nonzero()[:, 0]
-        drawn += size
-        accepted += len(rows)
+        drawn, accepted = drawn + size, accepted + len(rows)
         log_ws.append(log_w)
         if len(rows):
-            kept.append(take(x, rows))
-            log_p_kept.append(log_p[rows])
-            log_q_kept.append(log_q[rows])
+            kept.append((take(x, rows), log_p[rows], log_q[rows]))
         elif not accepted and drawn >= max_draws:
             raise unreachable(target, x, context, drawn=drawn, log_bound=log_bound)
+    xs, log_ps, log_qs = (list(column) for column in zip(*kept, strict=True))
     return Proposed(
-        x=take(join(kept), torch.arange(n)),
-        log_target=torch.cat(log_p_kept)[:n],
-        log_proposal=torch.cat(log_q_kept)[:n],
+        x=take(join(xs), torch.arange(n)),
+        log_target=torch.cat(log_ps)[:n],
+        log_proposal=torch.cat(log_qs)[:n],
         log_w=torch.cat(log_ws),
         n_accepted=accepted,
     )
@@ -244,6 +242,6 @@ def _check_bound(log_w: Tensor, log_bound: float, items: Samples) -> None:
     if float(log_w[worst]) > log_bound + 1e-9:
         raise NumericsError(
             f"rejection is not exact: sample {worst} ({shown(items[worst])}) has log P - log q = "
-            f"{float(log_w[worst]):.6g}, above log_bound = {log_bound:.6g}; raise log_bound, or use "
+            f"{float(log_w[worst]):.6g}, above log_bound = {log_bound:.6g}; raise it, or use "
             "quasi_rejection, which says how far it is from the target"
         )

@@ -50,8 +50,8 @@ class Target:
         evidence_power: float = 1.0,
         floor: float | None = None,
     ) -> None:
-        settings = {"prior_power": prior_power, "evidence_power": evidence_power, "floor": floor}
-        for key, value in settings.items():
+        named = {"prior_power": prior_power, "evidence_power": evidence_power, "floor": floor}
+        for key, value in named.items():
             if value is not None and not 0.0 <= value < math.inf:
                 raise ConfigError(f"Target needs a finite {key} >= 0, got {value}")
         for i, piece in enumerate(evidence):
@@ -79,20 +79,12 @@ class Target:
             DataError: if a term does not return one number per sample.
         """
         items = items_of(self.prior, x)
-        contexts = contexts_of(context, len(items))
-        return {
-            name: self._powered(self._raw(piece, name, items, contexts))
-            for name, piece in zip(self.names, self.evidence, strict=True)
-        }
+        return self._terms(items, contexts_of(context, len(items)))
 
     def log_weight(self, x: Samples, context: Context = None) -> Tensor:
         """Summed evidence log-weight with the floor applied, [B] float64, nats, below inf."""
-        total = torch.zeros(len(items_of(self.prior, x)), dtype=torch.float64)
-        for term in self.terms(x, context).values():
-            total = total + term
-        if self.floor is None:
-            return total
-        return total.clamp(min=-self.floor * self.evidence_power)
+        items = items_of(self.prior, x)
+        return self._weigh(items, contexts_of(context, len(items)))
 
     def log_density(
         self, x: Samples, context: Context = None, prior_log_prob: Tensor | None = None
@@ -110,8 +102,9 @@ class Target:
         known = prior_log_prob
         if known is None:
             known = self.prior.log_prob(x, context=context)
-        prior = checked(known.detach().to(torch.float64), items_of(self.prior, x), "the prior")
-        weight = self.log_weight(x, context).to(prior.device)
+        items = items_of(self.prior, x)
+        prior = checked(known.detach().to(torch.float64), items, "the prior")
+        weight = self._weigh(items, contexts_of(context, len(items))).to(prior.device)
         return weight if self.prior_power == 0.0 else self.prior_power * prior + weight
 
     def tempered(self, a: float) -> Self:
@@ -130,8 +123,8 @@ class Target:
         """The target whose summed evidence log-weight is max(·, -nats).
 
         Args:
-            nats: in [0, inf). With hard evidence of prior probability Z, the softened target
-                leaves about exp(-nats) (1 - Z) / Z of its mass outside.
+            nats: in [0, inf). Hard evidence of prior probability Z then leaves about
+                exp(-nats) (1 - Z) / Z of the target's mass outside.
         """
         power = self.evidence_power
         return self._with(floor=nats / power if power > 0.0 else nats)
@@ -192,7 +185,7 @@ class Target:
             n: draws from the proposal.
             rng: source of randomness.
             proposal: any law that covers the target; the prior by default.
-            context: one context for all draws.
+            context: one for all draws.
 
         Returns:
             A new target; its `moment_fit` says how well it went.
@@ -225,16 +218,20 @@ class Target:
         fitted.moment_fit = fit
         return fitted
 
-    def _raw(
-        self, piece: Evidence, name: str, items: Sequence[Any], contexts: Sequence[Any] | None
-    ) -> Tensor:
-        return checked(
-            piece.log_weight(items, contexts).to(torch.float64), items, f"evidence '{name}'"
-        )
+    def _terms(self, items: Sequence[Any], contexts: Sequence[Any] | None) -> dict[str, Tensor]:
+        terms = {}
+        for name, piece in zip(self.names, self.evidence, strict=True):
+            weight = piece.log_weight(items, contexts).to(torch.float64)
+            weight = checked(weight, items, f"evidence '{name}'")
+            # 0 * -inf is NaN: at power 0 the evidence is silent.
+            power = self.evidence_power
+            terms[name] = weight * power if power > 0.0 else torch.zeros_like(weight)
+        return terms
 
-    def _powered(self, term: Tensor) -> Tensor:
-        # 0 * -inf is NaN: at power 0 the evidence is silent.
-        return term * self.evidence_power if self.evidence_power > 0.0 else torch.zeros_like(term)
+    def _weigh(self, items: Sequence[Any], contexts: Sequence[Any] | None) -> Tensor:
+        terms = self._terms(items, contexts).values()
+        total = sum((t.cpu() for t in terms), torch.zeros(len(items), dtype=torch.float64))
+        return total if self.floor is None else total.clamp(min=-self.floor * self.evidence_power)
 
     def _with(
         self,
