@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esscher.core.law import Draws
-from esscher.errors import CheckpointError, ConfigError, DataError
-from esscher.kit.lm.generate import generate
+from esscher.errors import CheckpointError, ConfigError, DataError, MissingExtra
+from esscher.kit.lm.generate import generate, generate_by_prompt
 from esscher.kit.lm.gpt import GPT, GPTConfig
 from esscher.kit.lm.language_model import Recipe, chunks_by_length, contexts_of
 from esscher.kit.lm.sequences import Sequences
@@ -62,34 +62,27 @@ class SmallLM:
 
     def sample(self, n: int, *, context: Any = None, rng: torch.Generator) -> Draws:
         """Draw n texts; `context` is one prompt or n of them."""
-        contexts = contexts_of(context, n)
+        prompts = self._prompts(contexts_of(context, n))
+        if prompts is None:
+            start = torch.tensor([END])
+            drawn = generate(self.network, start, n, max_new=self.max_new, end=END, rng=rng)
+            return Draws(*drawn)
+        return generate_by_prompt(self.network, prompts, max_new=self.max_new, end=END, rng=rng)
+
+    def _prompts(self, contexts: list[str] | None) -> list[list[int]] | None:
+        """Id lists with the start token; each distinct text is encoded once."""
         if contexts is None:
-            return Draws(*self._generate([], n, rng))
-        groups: dict[str, list[int]] = {}
-        for i, text in enumerate(contexts):
-            groups.setdefault(text, []).append(i)
-        prompts = dict(zip(groups, self._encode_prompts(list(groups)), strict=True))
-        parts = [self._generate(prompts[text], len(rows), rng) for text, rows in groups.items()]
-        order = torch.argsort(torch.tensor([i for rows in groups.values() for i in rows]))
-        x = Sequences.join([p[0] for p in parts]).take(order)
-        return Draws(x, torch.cat([p[1] for p in parts])[order])
-
-    def _generate(
-        self, prompt: Sequence[int], n: int, rng: torch.Generator
-    ) -> tuple[Sequences, Tensor]:
-        start = torch.tensor([END, *prompt])
-        return generate(self.network, start, n, max_new=self.max_new, end=END, rng=rng)
-
-    def _encode_prompts(self, texts: list[str]) -> list[list[int]]:
+            return None
         room = self.network.config.context - self.max_new
-        prompts = self.tokenizer.encode(texts)
-        for text, ids in zip(texts, prompts, strict=True):
+        distinct = list(dict.fromkeys(contexts))
+        encoded = dict(zip(distinct, self.tokenizer.encode(distinct), strict=True))
+        for text, ids in encoded.items():
             if len(ids) > room:
                 raise DataError(
                     f"prompt {text[:60]!r} has {len(ids)} tokens, but only {room} fit beside "
                     f"max_new={self.max_new} in the context of {self.network.config.context}"
                 )
-        return prompts
+        return [[END, *encoded[text]] for text in contexts]
 
     def log_prob(self, x: Sequences, *, context: Any = None) -> Tensor:
         """[B] float64, nats, without a graph."""
@@ -103,11 +96,10 @@ class SmallLM:
         self, x: Sequences, *, context: Any = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
-        contexts = contexts_of(context, len(x))
-        prompts = None if contexts is None else self._encode_prompts(contexts)
+        prompts = self._prompts(contexts_of(context, len(x)))
         lengths = x.lengths
         if prompts is not None:
-            lengths = lengths + torch.tensor([len(p) for p in prompts])
+            lengths = lengths + torch.tensor([len(p) - 1 for p in prompts], dtype=torch.long)
         for index in chunks_by_length(lengths, CHUNK_TOKENS):
             part = x.take(index)
             before = None if prompts is None else [prompts[i] for i in index.tolist()]
@@ -116,26 +108,15 @@ class SmallLM:
     def _score(self, x: Sequences, prompts: list[list[int]] | None) -> Tensor:
         if prompts is None:
             start = torch.full((len(x), 1), END)
-            states = self.network.hidden(torch.cat([start, x.tokens[:, :-1]], 1))
-            mask = x.mask()
+            ids, mask = torch.cat([start, x.tokens[:, :-1]], 1), x.mask()
         else:
-            states, mask = self._prompted_states(x, prompts)
+            ids, mask = x.after(prompts, END)
+        states = self.network.hidden(ids)
         # Only generated positions go through the vocabulary projection.
         logits = F.linear(states[mask], self.network.embed.weight)
         token_log_prob = -F.cross_entropy(logits, x.tokens[x.mask()], reduction="none")
         rows = torch.arange(len(x)).repeat_interleave(x.lengths)
         return torch.zeros(len(x), dtype=torch.float64).index_add(0, rows, token_log_prob.double())
-
-    def _prompted_states(self, x: Sequences, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Final states of start + prompt + text, and the mask of those that predict the text."""
-        rows = [[END, *p, *t[:-1]] for p, t in zip(prompts, x.lists(), strict=True)]
-        width = max(map(len, rows))
-        ids = torch.tensor([row + [END] * (width - len(row)) for row in rows])
-        position = torch.arange(width)
-        first = torch.tensor([len(p) for p in prompts])[:, None]
-        return self.network.hidden(ids), (position >= first) & (
-            position < first + x.lengths[:, None]
-        )
 
     def items(self, x: Sequences) -> list[str]:
         """The texts."""
@@ -143,12 +124,7 @@ class SmallLM:
 
     def encode(self, texts: Sequence[str]) -> Sequences:
         """Texts as finished sequences, cut at max_new tokens."""
-        ids = [[*row, END] for row in self.tokenizer.encode(texts)]
-        lengths = torch.tensor([min(len(row), self.max_new) for row in ids])
-        finished = torch.tensor([len(row) <= self.max_new for row in ids])
-        width = int(lengths.max())
-        tokens = torch.tensor([(row + [END] * width)[:width] for row in ids])
-        return Sequences(tokens, lengths, finished)
+        return Sequences.of_texts(self.tokenizer.encode(texts), end=END, max_new=self.max_new)
 
     def clone(self) -> SmallLM:
         """An independent copy; the tokenizer is shared."""
@@ -185,8 +161,8 @@ class SmallLM:
             network = GPT(GPTConfig(**settings), rng=torch.Generator())
             network.load_state_dict(load_file(path / "model.safetensors"))
             tokenizer = BytePairTokenizer.from_json((path / "tokenizer.json").read_text("utf-8"))
-        except CheckpointError:
+            return cls(network, tokenizer, max_new)
+        except (CheckpointError, MissingExtra):
             raise
         except Exception as error:
             raise CheckpointError(f"{path} is not a readable model folder: {error}") from error
-        return cls(network, tokenizer, max_new)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from esscher.errors import ConfigError
 
-__all__ = ["GPT", "GPTConfig", "KVCache"]
+__all__ = ["GPT", "GPTConfig", "GPTDecoder", "KVCache"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,11 @@ class KVCache:
     Space for `context` tokens is taken once; `length` says how much of it is filled.
     """
 
-    def __init__(self, config: GPTConfig, batch: int, context: int) -> None:
+    def __init__(
+        self, config: GPTConfig, batch: int, context: int, dtype: torch.dtype | None = None
+    ) -> None:
         shape = (config.layers, 2, batch, config.heads, context, config.width // config.heads)
-        self.data = torch.empty(shape)
+        self.data = torch.empty(shape, dtype=dtype)
         self.length = 0
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +63,7 @@ class KVCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) the given batch rows."""
-        kept = torch.empty(*self.data.shape[:2], len(rows), *self.data.shape[3:])
+        kept = self.data.new_empty(*self.data.shape[:2], len(rows), *self.data.shape[3:])
         kept[:, :, :, :, : self.length] = self.data[:, :, rows, :, : self.length]
         self.data = kept
 
@@ -138,3 +140,26 @@ class GPT(nn.Module):
     def last_logits(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """[B, t] new ids -> [B, V] logits after the last of them; fills the cache."""
         return F.linear(self.hidden(tokens, cache)[:, -1], self.embed.weight)
+
+    def prefill(self, prompt: Tensor, n: int, max_new: int) -> tuple[Tensor, GPTDecoder]:
+        """Read a prompt [t] once for n rows; returns logits [n, V] and the decoder that goes on."""
+        cache = KVCache(self.config, 1, len(prompt) + max_new, self.embed.weight.dtype)
+        logits = self.last_logits(prompt[None], cache).expand(n, -1)
+        cache.select(torch.zeros(n, dtype=torch.long))
+        return logits, GPTDecoder(self, cache)
+
+
+class GPTDecoder:
+    """Rows that continue one prompt, a token at a time."""
+
+    def __init__(self, model: GPT, cache: KVCache) -> None:
+        self.model = model
+        self.cache = cache
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Append ids [B]; logits [B, V] of what follows."""
+        return self.model.last_logits(ids[:, None], self.cache)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only the given rows."""
+        self.cache.select(rows)
