@@ -1,1 +1,81 @@
-"""The mathematics: laws, evidence, targets, divergences, estimates and samplers. No files, no network."""
+"""The mathematics: laws, evidence, targets, divergences, estimates and samplers."""
+
+from esscher.core.distance import (
+    divergence_snis,
+    js,
+    kl_model_target,
+    kl_target_model,
+    kl_target_model_snis,
+    tvd,
+)
+from esscher.core.divergence import DIVERGENCES, Divergence, alpha_divergence, get_divergence
+from esscher.core.estimate import Estimate, bootstrap, clopper_pearson, from_samples
+from esscher.core.evidence import Condition, Evidence, Likelihood, Moments, Reward
+from esscher.core.exact import exact
+from esscher.core.gradient import advantages
+from esscher.core.importance import effective_sample_size, log_z, log_z_bounds, pareto_k
+from esscher.core.law import Draws, Law, Table, contexts_of, items_of, join, take
+from esscher.core.mcmc import (
+    ChainResult,
+    IndependenceKernel,
+    Kernel,
+    Move,
+    metropolis_hastings,
+    split_rhat,
+)
+from esscher.core.moments import MomentFit, fit_moments
+from esscher.core.quasi import CurveRow, QuasiResult, acceptance_curve, quasi_rejection
+from esscher.core.sample import Resample, SampleResult, importance_resample, rejection
+from esscher.core.target import Target
+
+__all__ = [
+    "DIVERGENCES",
+    "ChainResult",
+    "Condition",
+    "CurveRow",
+    "Divergence",
+    "Draws",
+    "Estimate",
+    "Evidence",
+    "IndependenceKernel",
+    "Kernel",
+    "Law",
+    "Likelihood",
+    "MomentFit",
+    "Moments",
+    "Move",
+    "QuasiResult",
+    "Resample",
+    "Reward",
+    "SampleResult",
+    "Table",
+    "Target",
+    "acceptance_curve",
+    "advantages",
+    "alpha_divergence",
+    "bootstrap",
+    "clopper_pearson",
+    "contexts_of",
+    "divergence_snis",
+    "effective_sample_size",
+    "exact",
+    "fit_moments",
+    "from_samples",
+    "get_divergence",
+    "importance_resample",
+    "items_of",
+    "join",
+    "js",
+    "kl_model_target",
+    "kl_target_model",
+    "kl_target_model_snis",
+    "log_z",
+    "log_z_bounds",
+    "metropolis_hastings",
+    "pareto_k",
+    "quasi_rejection",
+    "rejection",
+    "split_rhat",
+    "take",
+    "tvd",
+]
