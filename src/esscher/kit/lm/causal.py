@@ -7,22 +7,24 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from esscher.core.law import Draws
-from esscher.errors import CheckpointError, ConfigError, DataError, MissingExtra
-from esscher.kit.lm.generate import generate, generate_by_prompt
+from esscher.core.law import Context, Draws
+from esscher.errors import CheckpointError, ConfigError, MissingExtra
+from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.gpt import GPT, GPTConfig
-from esscher.kit.lm.language_model import Recipe, chunks_by_length, contexts_of
+from esscher.kit.lm.language_model import Recipe, contexts_of
+from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tokenizer import END, BytePairTokenizer
 
-__all__ = ["SmallLM"]
+__all__ = ["MODEL_TYPE", "SmallLM"]
+
+MODEL_TYPE = "esscher_gpt"
+"""What `config.json` calls a model of ours."""
 
 CHUNK_TOKENS = 2048
 """Tokens per differentiated pass: fills the matrix units, and activations stay in the cache."""
@@ -60,63 +62,33 @@ class SmallLM:
         self.tokenizer = tokenizer
         self.max_new = max_new
 
-    def sample(self, n: int, *, context: Any = None, rng: torch.Generator) -> Draws:
+    def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n texts; `context` is one prompt or n of them."""
-        prompts = self._prompts(contexts_of(context, n))
-        if prompts is None:
-            start = torch.tensor([END])
-            drawn = generate(self.network, start, n, max_new=self.max_new, end=END, rng=rng)
-            return Draws(*drawn)
+        prompts = self._prompts(context, n)
         return generate_by_prompt(self.network, prompts, max_new=self.max_new, end=END, rng=rng)
 
-    def _prompts(self, contexts: list[str] | None) -> list[list[int]] | None:
-        """Id lists with the start token; each distinct text is encoded once."""
-        if contexts is None:
-            return None
+    def _prompts(self, context: Context, n: int) -> list[list[int]]:
         room = self.network.config.context - self.max_new
-        distinct = list(dict.fromkeys(contexts))
-        encoded = dict(zip(distinct, self.tokenizer.encode(distinct), strict=True))
-        for text, ids in encoded.items():
-            if len(ids) > room:
-                raise DataError(
-                    f"prompt {text[:60]!r} has {len(ids)} tokens, but only {room} fit beside "
-                    f"max_new={self.max_new} in the context of {self.network.config.context}"
-                )
-        return [[END, *encoded[text]] for text in contexts]
+        contexts = contexts_of(context, n)
+        return prompt_ids(contexts, n, start=END, encode=self.tokenizer.encode, room=room)
 
-    def log_prob(self, x: Sequences, *, context: Any = None) -> Tensor:
+    def log_prob(self, x: Sequences, *, context: Context = None) -> Tensor:
         """[B] float64, nats, without a graph."""
-        out = torch.empty(len(x), dtype=torch.float64)
-        with torch.no_grad():
-            for index, log_prob in self.log_prob_chunks(x, context=context):
-                out[index] = log_prob
-        return out
+        return gather(self.log_prob_chunks(x, context=context), len(x))
 
     def log_prob_chunks(
-        self, x: Sequences, *, context: Any = None
+        self, x: Sequences, *, context: Context = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
-        prompts = self._prompts(contexts_of(context, len(x)))
-        lengths = x.lengths
-        if prompts is not None:
-            lengths = lengths + torch.tensor([len(p) - 1 for p in prompts], dtype=torch.long)
-        for index in chunks_by_length(lengths, CHUNK_TOKENS):
-            part = x.take(index)
-            before = None if prompts is None else [prompts[i] for i in index.tolist()]
-            yield index, self._score(part, before)
+        prompts = self._prompts(context, len(x))
+        return score_chunks(
+            self._token_logits, x, prompts, max_new=self.max_new, tokens=CHUNK_TOKENS
+        )
 
-    def _score(self, x: Sequences, prompts: list[list[int]] | None) -> Tensor:
-        if prompts is None:
-            start = torch.full((len(x), 1), END)
-            ids, mask = torch.cat([start, x.tokens[:, :-1]], 1), x.mask()
-        else:
-            ids, mask = x.after(prompts, END)
-        states = self.network.hidden(ids)
+    def _token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         # Only generated positions go through the vocabulary projection.
-        logits = F.linear(states[mask], self.network.embed.weight)
-        token_log_prob = -F.cross_entropy(logits, x.tokens[x.mask()], reduction="none")
-        rows = torch.arange(len(x)).repeat_interleave(x.lengths)
-        return torch.zeros(len(x), dtype=torch.float64).index_add(0, rows, token_log_prob.double())
+        states = self.network.hidden(ids)[mask]
+        return nn.functional.linear(states, self.network.embed.weight)
 
     def items(self, x: Sequences) -> list[str]:
         """The texts."""
@@ -140,7 +112,7 @@ class SmallLM:
         save_file(self.network.state_dict(), path / "model.safetensors")
         (path / "tokenizer.json").write_text(self.tokenizer.to_json(), encoding="utf-8")
         settings = {
-            "model_type": "esscher_gpt",
+            "model_type": MODEL_TYPE,
             "max_new": self.max_new,
             **asdict(self.network.config),
         }
@@ -155,14 +127,20 @@ class SmallLM:
         """
         try:
             settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            if settings.pop("model_type", None) != "esscher_gpt":
-                raise CheckpointError(f"{path} holds a model of another kind (see its config.json)")
-            max_new = settings.pop("max_new")
-            network = GPT(GPTConfig(**settings), rng=torch.Generator())
-            network.load_state_dict(load_file(path / "model.safetensors"))
-            tokenizer = BytePairTokenizer.from_json((path / "tokenizer.json").read_text("utf-8"))
-            return cls(network, tokenizer, max_new)
-        except (CheckpointError, MissingExtra):
+            kind = settings.pop("model_type", None)
+            if kind == MODEL_TYPE:
+                max_new = settings.pop("max_new")
+                network = GPT(GPTConfig(**settings), rng=torch.Generator())
+                network.load_state_dict(load_file(path / "model.safetensors"))
+                tokenizer = BytePairTokenizer.from_json(
+                    (path / "tokenizer.json").read_text("utf-8")
+                )
+                return cls(network, tokenizer, max_new)
+        except MissingExtra:
             raise
         except Exception as error:
             raise CheckpointError(f"{path} is not a readable model folder: {error}") from error
+        raise CheckpointError(
+            f"{path} holds a model of type {kind!r}, expected {MODEL_TYPE!r}; "
+            "load_language_model reads every type"
+        )

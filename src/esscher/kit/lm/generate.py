@@ -1,4 +1,4 @@
-"""Ancestral sampling with a key-value cache: exact draws and their log-probabilities in one pass."""
+"""Ancestral sampling with a key-value cache: exact draws and log-probabilities in one pass."""
 
 from __future__ import annotations
 

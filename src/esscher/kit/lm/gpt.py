@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from esscher.errors import ConfigError
 
@@ -90,9 +89,10 @@ class Block(nn.Module):
         causal = t > 1
         if cache is not None:
             k, v = cache.write(layer, k, v)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
         x = x + self.project(y.transpose(1, 2).reshape(b, t, d))
-        return x + self.contract(F.gelu(self.expand(self.norm_2(x))))
+        mixed: Tensor = self.contract(nn.functional.gelu(self.expand(self.norm_2(x))))
+        return x + mixed
 
 
 class GPT(nn.Module):
@@ -124,22 +124,23 @@ class GPT(nn.Module):
                 p.zero_()
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """[B, t] ids -> [B, t, d] final states; a cache must be empty or get one token at a time."""
+        """[B, t] ids -> [B, t, d] final states; a cache that is not empty takes one token."""
         start = 0 if cache is None else cache.length
         x = self.embed(tokens) + self.position.weight[start : start + tokens.shape[1]]
         for layer, block in enumerate(self.blocks):
             x = block(x, cache, layer)
         if cache is not None:
             cache.length += tokens.shape[1]
-        return self.norm(x)
+        states: Tensor = self.norm(x)
+        return states
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, t] ids -> [B, t, V] logits of the next token."""
-        return F.linear(self.hidden(tokens, cache), self.embed.weight)
+        return nn.functional.linear(self.hidden(tokens, cache), self.embed.weight)
 
     def last_logits(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """[B, t] new ids -> [B, V] logits after the last of them; fills the cache."""
-        return F.linear(self.hidden(tokens, cache)[:, -1], self.embed.weight)
+        return nn.functional.linear(self.hidden(tokens, cache)[:, -1], self.embed.weight)
 
     def prefill(self, prompt: Tensor, n: int, max_new: int) -> tuple[Tensor, GPTDecoder]:
         """Read a prompt [t] once for n rows; returns logits [n, V] and the decoder that goes on."""

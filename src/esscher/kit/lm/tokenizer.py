@@ -11,7 +11,7 @@ from esscher.kit.require import require
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["END", "BytePairTokenizer"]
+__all__ = ["END", "BytePairTokenizer", "why_not_encodable"]
 
 END = 0
 """Id of the token that starts a prompt-free text and ends every text."""
@@ -80,7 +80,7 @@ class BytePairTokenizer:
         try:
             encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         except TypeError as error:
-            raise DataError(_why_not_encodable(texts)) from error
+            raise DataError(why_not_encodable(texts)) from error
         return [e.ids for e in encoded]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
@@ -88,7 +88,8 @@ class BytePairTokenizer:
         return list(self._tokenizer.decode_batch([list(i) for i in ids], skip_special_tokens=True))
 
 
-def _why_not_encodable(texts: Sequence[str]) -> str:
+def why_not_encodable(texts: Sequence[object]) -> str:
+    """The message for texts a tokenizer has refused."""
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             return f"text {i} is a {type(text).__name__}; expected a str"
