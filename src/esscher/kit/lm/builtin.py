@@ -25,6 +25,7 @@ __all__ = ["BuiltinPrior", "builtin_stdlib", "default_cache_dir"]
 
 FORMAT = 1
 """Version of corpus, training and files; a new one makes old cache entries unused."""
+DEFAULT_CONFIG = PretrainConfig()
 MAX_CHARS = 128
 MEMORISED_DRAWS = 256
 
@@ -52,7 +53,7 @@ class BuiltinPrior:
 
 def builtin_stdlib(
     cache_dir: Path | None = None,
-    config: PretrainConfig = PretrainConfig(),
+    config: PretrainConfig = DEFAULT_CONFIG,
     on_step: Callable[[int, float], None] | None = None,
     *,
     root: Path | None = None,
@@ -76,7 +77,7 @@ def builtin_stdlib(
     texts = _cached_corpus(cache, root or Path(sysconfig.get_path("stdlib")))
     digest = corpus_hash(texts)
     folder = cache / f"stdlib-{_python()}-{_hash([FORMAT, digest, asdict(config)])}"
-    if folder.exists():
+    if _present(folder):
         try:
             return _read(folder)
         except CheckpointError as error:
@@ -104,15 +105,23 @@ def _python() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
+def _present(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def _hash(parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _cached_corpus(cache: Path, root: Path) -> list[str]:
     """The corpus, extracted anew when a file's name, size or time of change differs."""
-    files = [(str(f), s.st_size, s.st_mtime_ns) for f in source_files(root) for s in [f.stat()]]
+    sources = [f for f in source_files(root) if f.is_file()]
+    files = [(str(f), s.st_size, s.st_mtime_ns) for f in sources for s in [f.stat()]]
     file = cache / f"texts-{_python()}-{_hash([FORMAT, MAX_CHARS, sys.version, files])}.json"
-    if file.exists():
+    if _present(file):
         try:
             return _read_texts(file)
         except (OSError, ValueError) as error:
@@ -168,7 +177,7 @@ def _publish(prior: BuiltinPrior, folder: Path) -> None:
         try:
             draft.rename(folder)
         except OSError:
-            if not folder.exists():
+            if not _present(folder):
                 raise
 
 

@@ -85,13 +85,18 @@ def generate(
             decoder.select(running.nonzero()[:, 0])
             alive, chosen = alive[running], chosen[running]
         logits = decoder.step(chosen)
-    if bool(log_prob.isnan().any()):
-        raise NumericsError(
-            f"{int(log_prob.isnan().sum())} of {n} draws have log-probability NaN: the network's "
-            "logits hold NaN or +inf, so its weights are damaged or its training diverged"
-        )
+    _check_numbers(log_prob)
     width = int(lengths.max()) if n else 0
     return Sequences(tokens[:, :width], lengths, finished), log_prob
+
+
+def _check_numbers(log_prob: Tensor) -> None:
+    n_nan = int(log_prob.isnan().sum())
+    if n_nan:
+        raise NumericsError(
+            f"{n_nan} of {len(log_prob)} draws have log-probability NaN: the network's logits hold "
+            "NaN or +inf, so its weights are damaged or its training diverged"
+        )
 
 
 def draw(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

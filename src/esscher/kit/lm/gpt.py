@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from esscher.errors import ConfigError
 
-__all__ = ["GPT", "GPTConfig", "GPTDecoder", "KVCache"]
+__all__ = ["GPT", "Block", "GPTConfig", "GPTDecoder", "KVCache"]
 
 
 @dataclass(frozen=True)

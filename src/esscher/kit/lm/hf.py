@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from esscher.core.law import Context, Draws
-from esscher.errors import CheckpointError, ConfigError, DataError, MissingExtra, NumericsError
+from esscher.errors import ConfigError, DataError, NumericsError
 from esscher.kit.lm.generate import generate_by_prompt
+from esscher.kit.lm.hf_folder import DEFAULT_MAX_NEW, read_folder, write_folder
 from esscher.kit.lm.hf_network import HFNetwork
 from esscher.kit.lm.language_model import Recipe, contexts_of
 from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tokenizer import why_not_encodable
-from esscher.kit.require import require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,8 +29,6 @@ CHUNK_TOKENS = 2048
 """Most tokens per differentiated pass."""
 CHUNK_LOGITS = 2**25
 """Most logits per differentiated pass: 128 MiB in float32."""
-SETTINGS = "esscher.json"
-DEFAULT_MAX_NEW = 64
 CHECKED_TOKENS = 8
 TOLERANCE = 1e-4
 """Largest disagreement of decoding and scoring, nats per sequence of `CHECKED_TOKENS` tokens."""
@@ -108,36 +105,12 @@ class TransformersLM:
             CheckpointError: if files are missing or damaged, or weights are absent from them.
             ConfigError, NumericsError: as `from_model` does.
         """
-        path = Path(path)
-        _check_files(path)
-        transformers = require("transformers", extra="lm")
-        try:
-            if max_new is None:
-                max_new = _saved_max_new(path)
-            model, report = transformers.AutoModelForCausalLM.from_pretrained(
-                path, local_files_only=True, output_loading_info=True
-            )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-        except MissingExtra:
-            raise
-        except Exception as error:
-            raise CheckpointError(
-                f"{path} is not a readable transformers folder: {error}"
-            ) from error
-        absent = sorted(report["missing_keys"])
-        if absent:
-            raise CheckpointError(
-                f"the weights in {path} lack {len(absent)} tensors of the model, such as "
-                f"{absent[0]!r}; the files are incomplete or belong to another configuration"
-            )
-        return cls.from_model(model, tokenizer, max_new)
+        model, tokenizer, saved = read_folder(Path(path))
+        return cls.from_model(model, tokenizer, saved if max_new is None else max_new)
 
     def save(self, path: Path | str) -> None:
         """Write model and tokenizer with `save_pretrained`, and max_new into `esscher.json`."""
-        path = Path(path)
-        self.model.save_pretrained(path)
-        self.tokenizer.save_pretrained(path)
-        (path / SETTINGS).write_text(json.dumps({"max_new": self.max_new}) + "\n", encoding="utf-8")
+        write_folder(Path(path), self.model, self.tokenizer, self.max_new)
 
     def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n texts; `context` is one prompt or n of them."""
@@ -238,21 +211,3 @@ def _check_settings(
             f"the tokenizer has {len(tokenizer)} ids, the model only {_vocab_size(model)}; "
             "call model.resize_token_embeddings or use the model's own tokenizer"
         )
-
-
-def _check_files(path: Path) -> None:
-    found = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
-    weights = any(name.endswith((".safetensors", ".bin")) for name in found)
-    if "config.json" not in found or not weights:
-        what = f"only {', '.join(found)}" if found else "nothing"
-        raise CheckpointError(
-            f"{path} should hold config.json, weights (*.safetensors or *.bin) and tokenizer "
-            f"files; found {what}"
-        )
-
-
-def _saved_max_new(path: Path) -> int:
-    file = path / SETTINGS
-    if not file.exists():
-        return DEFAULT_MAX_NEW
-    return int(json.loads(file.read_text(encoding="utf-8"))["max_new"])

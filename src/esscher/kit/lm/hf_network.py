@@ -14,7 +14,7 @@ from esscher.kit.require import require
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel
 
-__all__ = ["HFNetwork"]
+__all__ = ["HFDecoder", "HFNetwork"]
 
 
 class HFNetwork:
