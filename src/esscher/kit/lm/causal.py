@@ -7,22 +7,24 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from esscher.core.law import Draws
-from esscher.errors import CheckpointError, ConfigError, DataError
-from esscher.kit.lm.generate import generate
+from esscher.core.law import Context, Draws
+from esscher.errors import CheckpointError, ConfigError, MissingExtra
+from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.gpt import GPT, GPTConfig
-from esscher.kit.lm.language_model import Recipe, chunks_by_length, contexts_of
+from esscher.kit.lm.language_model import Recipe, contexts_of
+from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tokenizer import END, BytePairTokenizer
 
-__all__ = ["SmallLM"]
+__all__ = ["MODEL_TYPE", "SmallLM"]
+
+MODEL_TYPE = "esscher_gpt"
+"""What `config.json` calls a model of ours."""
 
 CHUNK_TOKENS = 2048
 """Tokens per differentiated pass: fills the matrix units, and activations stay in the cache."""
@@ -60,82 +62,33 @@ class SmallLM:
         self.tokenizer = tokenizer
         self.max_new = max_new
 
-    def sample(self, n: int, *, context: Any = None, rng: torch.Generator) -> Draws:
+    def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n texts; `context` is one prompt or n of them."""
-        contexts = contexts_of(context, n)
-        if contexts is None:
-            return Draws(*self._generate([], n, rng))
-        groups: dict[str, list[int]] = {}
-        for i, text in enumerate(contexts):
-            groups.setdefault(text, []).append(i)
-        prompts = dict(zip(groups, self._encode_prompts(list(groups)), strict=True))
-        parts = [self._generate(prompts[text], len(rows), rng) for text, rows in groups.items()]
-        order = torch.argsort(torch.tensor([i for rows in groups.values() for i in rows]))
-        x = Sequences.join([p[0] for p in parts]).take(order)
-        return Draws(x, torch.cat([p[1] for p in parts])[order])
+        prompts = self._prompts(context, n)
+        return generate_by_prompt(self.network, prompts, max_new=self.max_new, end=END, rng=rng)
 
-    def _generate(
-        self, prompt: Sequence[int], n: int, rng: torch.Generator
-    ) -> tuple[Sequences, Tensor]:
-        start = torch.tensor([END, *prompt])
-        return generate(self.network, start, n, max_new=self.max_new, end=END, rng=rng)
-
-    def _encode_prompts(self, texts: list[str]) -> list[list[int]]:
+    def _prompts(self, context: Context, n: int) -> list[list[int]]:
         room = self.network.config.context - self.max_new
-        prompts = self.tokenizer.encode(texts)
-        for text, ids in zip(texts, prompts, strict=True):
-            if len(ids) > room:
-                raise DataError(
-                    f"prompt {text[:60]!r} has {len(ids)} tokens, but only {room} fit beside "
-                    f"max_new={self.max_new} in the context of {self.network.config.context}"
-                )
-        return prompts
+        contexts = contexts_of(context, n)
+        return prompt_ids(contexts, n, start=END, encode=self.tokenizer.encode, room=room)
 
-    def log_prob(self, x: Sequences, *, context: Any = None) -> Tensor:
+    def log_prob(self, x: Sequences, *, context: Context = None) -> Tensor:
         """[B] float64, nats, without a graph."""
-        out = torch.empty(len(x), dtype=torch.float64)
-        with torch.no_grad():
-            for index, log_prob in self.log_prob_chunks(x, context=context):
-                out[index] = log_prob
-        return out
+        return gather(self.log_prob_chunks(x, context=context), len(x))
 
     def log_prob_chunks(
-        self, x: Sequences, *, context: Any = None
+        self, x: Sequences, *, context: Context = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
-        contexts = contexts_of(context, len(x))
-        prompts = None if contexts is None else self._encode_prompts(contexts)
-        lengths = x.lengths
-        if prompts is not None:
-            lengths = lengths + torch.tensor([len(p) for p in prompts])
-        for index in chunks_by_length(lengths, CHUNK_TOKENS):
-            part = x.take(index)
-            before = None if prompts is None else [prompts[i] for i in index.tolist()]
-            yield index, self._score(part, before)
-
-    def _score(self, x: Sequences, prompts: list[list[int]] | None) -> Tensor:
-        if prompts is None:
-            start = torch.full((len(x), 1), END)
-            states = self.network.hidden(torch.cat([start, x.tokens[:, :-1]], 1))
-            mask = x.mask()
-        else:
-            states, mask = self._prompted_states(x, prompts)
-        # Only generated positions go through the vocabulary projection.
-        logits = F.linear(states[mask], self.network.embed.weight)
-        token_log_prob = -F.cross_entropy(logits, x.tokens[x.mask()], reduction="none")
-        rows = torch.arange(len(x)).repeat_interleave(x.lengths)
-        return torch.zeros(len(x), dtype=torch.float64).index_add(0, rows, token_log_prob.double())
-
-    def _prompted_states(self, x: Sequences, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Final states of start + prompt + text, and the mask of those that predict the text."""
-        rows = [[END, *p, *t[:-1]] for p, t in zip(prompts, x.lists(), strict=True)]
-        width = max(map(len, rows))
-        ids = torch.tensor([row + [END] * (width - len(row)) for row in rows])
-        position = torch.arange(width)
-        first = torch.tensor([len(p) for p in prompts])[:, None]
-        return self.network.hidden(ids), (position >= first) & (
-            position < first + x.lengths[:, None]
+        prompts = self._prompts(context, len(x))
+        return score_chunks(
+            self._token_logits, x, prompts, max_new=self.max_new, tokens=CHUNK_TOKENS
         )
+
+    def _token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        # Only generated positions go through the vocabulary projection.
+        states = self.network.hidden(ids)[mask]
+        return nn.functional.linear(states, self.network.embed.weight)
 
     def items(self, x: Sequences) -> list[str]:
         """The texts."""
@@ -143,12 +96,7 @@ class SmallLM:
 
     def encode(self, texts: Sequence[str]) -> Sequences:
         """Texts as finished sequences, cut at max_new tokens."""
-        ids = [[*row, END] for row in self.tokenizer.encode(texts)]
-        lengths = torch.tensor([min(len(row), self.max_new) for row in ids])
-        finished = torch.tensor([len(row) <= self.max_new for row in ids])
-        width = int(lengths.max())
-        tokens = torch.tensor([(row + [END] * width)[:width] for row in ids])
-        return Sequences(tokens, lengths, finished)
+        return Sequences.of_texts(self.tokenizer.encode(texts), end=END, max_new=self.max_new)
 
     def clone(self) -> SmallLM:
         """An independent copy; the tokenizer is shared."""
@@ -164,7 +112,7 @@ class SmallLM:
         save_file(self.network.state_dict(), path / "model.safetensors")
         (path / "tokenizer.json").write_text(self.tokenizer.to_json(), encoding="utf-8")
         settings = {
-            "model_type": "esscher_gpt",
+            "model_type": MODEL_TYPE,
             "max_new": self.max_new,
             **asdict(self.network.config),
         }
@@ -179,14 +127,20 @@ class SmallLM:
         """
         try:
             settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            if settings.pop("model_type", None) != "esscher_gpt":
-                raise CheckpointError(f"{path} holds a model of another kind (see its config.json)")
-            max_new = settings.pop("max_new")
-            network = GPT(GPTConfig(**settings), rng=torch.Generator())
-            network.load_state_dict(load_file(path / "model.safetensors"))
-            tokenizer = BytePairTokenizer.from_json((path / "tokenizer.json").read_text("utf-8"))
-        except CheckpointError:
+            kind = settings.pop("model_type", None)
+            if kind == MODEL_TYPE:
+                max_new = settings.pop("max_new")
+                network = GPT(GPTConfig(**settings), rng=torch.Generator())
+                network.load_state_dict(load_file(path / "model.safetensors"))
+                tokenizer = BytePairTokenizer.from_json(
+                    (path / "tokenizer.json").read_text("utf-8")
+                )
+                return cls(network, tokenizer, max_new)
+        except MissingExtra:
             raise
         except Exception as error:
             raise CheckpointError(f"{path} is not a readable model folder: {error}") from error
-        return cls(network, tokenizer, max_new)
+        raise CheckpointError(
+            f"{path} holds a model of type {kind!r}, expected {MODEL_TYPE!r}; "
+            "load_language_model reads every type"
+        )

@@ -1,23 +1,47 @@
-"""Ancestral sampling with a key-value cache: exact draws and their log-probabilities in one pass."""
+"""Ancestral sampling with a key-value cache: exact draws and log-probabilities in one pass."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from esscher.kit.lm.gpt import GPT, KVCache
+from esscher.core.law import Draws
+from esscher.errors import NumericsError
 from esscher.kit.lm.sequences import Sequences
 
-__all__ = ["generate"]
+__all__ = ["Decodable", "Decoder", "draw", "generate", "generate_by_prompt"]
 
 COMPACT_BELOW = 0.8
 """The batch is compacted once this share of its rows is still unfinished: copying the cache costs
 about as much as a few decoding steps, so doing it at every finished row does not pay."""
 
 
+class Decoder(Protocol):
+    """Rows that share a prompt and grow by a token at a time."""
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Append ids [B]; logits [B, V] of what follows."""
+        ...
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only the given rows [b]."""
+        ...
+
+
+class Decodable(Protocol):
+    """A network that can be decoded."""
+
+    def prefill(self, prompt: Tensor, n: int, max_new: int) -> tuple[Tensor, Decoder]:
+        """Read a prompt [t] once for n rows; returns logits [n, V] and the decoder that goes on."""
+        ...
+
+
 @torch.no_grad()
 def generate(
-    model: GPT, prompt: Tensor, n: int, *, max_new: int, end: int, rng: torch.Generator
+    model: Decodable, prompt: Tensor, n: int, *, max_new: int, end: int, rng: torch.Generator
 ) -> tuple[Sequences, Tensor]:
     """Draw n continuations of one prompt from the model's own law (no temperature, no truncation).
 
@@ -25,7 +49,7 @@ def generate(
     depend on when other rows finish.
 
     Args:
-        model: the network; dropout-free, so train and eval mode agree.
+        model: the network, with dropout off.
         prompt: [t] int64 ids including the start token; prefilled once and shared by all rows.
         n: number of draws.
         max_new: most tokens to generate per row, at least 1.
@@ -34,15 +58,16 @@ def generate(
 
     Returns:
         The sequences and their log-probabilities [n] (float64, nats).
+
+    Raises:
+        NumericsError: if the network's logits hold NaN or +inf.
     """
-    uniforms = torch.rand(max_new, n, 1, generator=rng)
+    uniforms = torch.rand(max_new, n, 1, dtype=torch.float64, generator=rng)
     tokens = torch.full((n, max_new), end)
     log_prob = torch.zeros(n, dtype=torch.float64)
     lengths = torch.full((n,), max_new)
     finished = torch.zeros(n, dtype=torch.bool)
-    cache = KVCache(model.config, 1, len(prompt) + max_new)
-    logits = model.last_logits(prompt[None], cache).expand(n, -1)
-    cache.select(torch.zeros(n, dtype=torch.long))
+    logits, decoder = model.prefill(prompt, n, max_new)
     alive = torch.arange(n)
     for t in range(max_new):
         chosen, step_log_prob = draw(logits, uniforms[t, alive])
@@ -57,21 +82,66 @@ def generate(
         if left == 0 or t + 1 == max_new:
             break
         if left < COMPACT_BELOW * len(alive):
-            cache.select(running.nonzero()[:, 0])
+            decoder.select(running.nonzero()[:, 0])
             alive, chosen = alive[running], chosen[running]
-        logits = model.last_logits(chosen[:, None], cache)
+        logits = decoder.step(chosen)
+    _check_numbers(log_prob)
     width = int(lengths.max()) if n else 0
     return Sequences(tokens[:, :width], lengths, finished), log_prob
+
+
+def _check_numbers(log_prob: Tensor) -> None:
+    n_nan = int(log_prob.isnan().sum())
+    if n_nan:
+        raise NumericsError(
+            f"{n_nan} of {len(log_prob)} draws have log-probability NaN: the network's logits hold "
+            "NaN or +inf, so its weights are damaged or its training diverged"
+        )
 
 
 def draw(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Sample rows of [B, V] logits by inverting the distribution function at [B, 1] uniforms.
 
-    Returns the ids [B] and their log-probabilities [B]. A 512-way inversion needs one random
-    number per row where the Gumbel trick needs 512.
+    The inversion runs in float64: in float32 an id rarer than 2⁻²⁴ would be drawn either never or
+    far too often. It needs one random number per row where the Gumbel trick needs V.
+
+    Returns:
+        The ids [B] and their log-probabilities [B], nats.
     """
     log_probs = torch.log_softmax(logits, -1)
-    cumulative = log_probs.exp().cumsum(-1)
+    cumulative = log_probs.exp().cumsum(-1, dtype=torch.float64)
     ids = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
     ids.clamp_(max=logits.shape[-1] - 1)
     return ids[:, 0], log_probs.gather(1, ids)[:, 0]
+
+
+def generate_by_prompt(
+    model: Decodable,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new: int,
+    end: int,
+    rng: torch.Generator,
+) -> Draws:
+    """Draw one continuation of each prompt; each distinct prompt is read once.
+
+    Args:
+        model: the network, with dropout off.
+        prompts: n id lists, start token included.
+        max_new: most tokens to generate per row, at least 1.
+        end: id that ends a sequence.
+        rng: source of randomness; used prompt by prompt, in order of first appearance.
+
+    Returns:
+        n sequences in the order of the prompts, with log-probabilities [n].
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        groups.setdefault(tuple(prompt), []).append(i)
+    parts = [
+        generate(model, torch.tensor(prompt), len(rows), max_new=max_new, end=end, rng=rng)
+        for prompt, rows in groups.items()
+    ]
+    order = torch.argsort(torch.tensor([i for rows in groups.values() for i in rows]))
+    log_prob = torch.cat([torch.zeros(0, dtype=torch.float64), *(p[1] for p in parts)])
+    return Draws(Sequences.join([p[0] for p in parts]).take(order), log_prob[order])

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from esscher.errors import ConfigError
 
-__all__ = ["GPT", "GPTConfig", "KVCache"]
+__all__ = ["GPT", "Block", "GPTConfig", "GPTDecoder", "KVCache"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,11 @@ class KVCache:
     Space for `context` tokens is taken once; `length` says how much of it is filled.
     """
 
-    def __init__(self, config: GPTConfig, batch: int, context: int) -> None:
+    def __init__(
+        self, config: GPTConfig, batch: int, context: int, dtype: torch.dtype | None = None
+    ) -> None:
         shape = (config.layers, 2, batch, config.heads, context, config.width // config.heads)
-        self.data = torch.empty(shape)
+        self.data = torch.empty(shape, dtype=dtype)
         self.length = 0
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,7 @@ class KVCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) the given batch rows."""
-        kept = torch.empty(*self.data.shape[:2], len(rows), *self.data.shape[3:])
+        kept = self.data.new_empty(*self.data.shape[:2], len(rows), *self.data.shape[3:])
         kept[:, :, :, :, : self.length] = self.data[:, :, rows, :, : self.length]
         self.data = kept
 
@@ -88,9 +89,10 @@ class Block(nn.Module):
         causal = t > 1
         if cache is not None:
             k, v = cache.write(layer, k, v)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
         x = x + self.project(y.transpose(1, 2).reshape(b, t, d))
-        return x + self.contract(F.gelu(self.expand(self.norm_2(x))))
+        mixed: Tensor = self.contract(nn.functional.gelu(self.expand(self.norm_2(x))))
+        return x + mixed
 
 
 class GPT(nn.Module):
@@ -122,19 +124,43 @@ class GPT(nn.Module):
                 p.zero_()
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """[B, t] ids -> [B, t, d] final states; a cache must be empty or get one token at a time."""
+        """[B, t] ids -> [B, t, d] final states; a cache that is not empty takes one token."""
         start = 0 if cache is None else cache.length
         x = self.embed(tokens) + self.position.weight[start : start + tokens.shape[1]]
         for layer, block in enumerate(self.blocks):
             x = block(x, cache, layer)
         if cache is not None:
             cache.length += tokens.shape[1]
-        return self.norm(x)
+        states: Tensor = self.norm(x)
+        return states
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, t] ids -> [B, t, V] logits of the next token."""
-        return F.linear(self.hidden(tokens, cache), self.embed.weight)
+        return nn.functional.linear(self.hidden(tokens, cache), self.embed.weight)
 
     def last_logits(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """[B, t] new ids -> [B, V] logits after the last of them; fills the cache."""
-        return F.linear(self.hidden(tokens, cache)[:, -1], self.embed.weight)
+        return nn.functional.linear(self.hidden(tokens, cache)[:, -1], self.embed.weight)
+
+    def prefill(self, prompt: Tensor, n: int, max_new: int) -> tuple[Tensor, GPTDecoder]:
+        """Read a prompt [t] once for n rows; returns logits [n, V] and the decoder that goes on."""
+        cache = KVCache(self.config, 1, len(prompt) + max_new, self.embed.weight.dtype)
+        logits = self.last_logits(prompt[None], cache).expand(n, -1)
+        cache.select(torch.zeros(n, dtype=torch.long))
+        return logits, GPTDecoder(self, cache)
+
+
+class GPTDecoder:
+    """Rows that continue one prompt, a token at a time."""
+
+    def __init__(self, model: GPT, cache: KVCache) -> None:
+        self.model = model
+        self.cache = cache
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Append ids [B]; logits [B, V] of what follows."""
+        return self.model.last_logits(ids[:, None], self.cache)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only the given rows."""
+        self.cache.select(rows)

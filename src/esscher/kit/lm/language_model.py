@@ -10,8 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from esscher.core.law import Draws
-from esscher.errors import ShapeError
+from esscher.core import law
+from esscher.core.law import Context, Draws, Samples
+from esscher.errors import DataError
 
 __all__ = ["LanguageModel", "Recipe", "chunks_by_length", "contexts_of"]
 
@@ -44,22 +45,24 @@ class LanguageModel(Protocol):
         """Training settings that suit this model."""
         ...
 
-    def sample(self, n: int, *, context: Any = None, rng: torch.Generator) -> Draws:
+    def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """N draws from the model's own law, with their log-probabilities from the same pass."""
         ...
 
-    def log_prob(self, x: Any, *, context: Any = None) -> Tensor:
+    def log_prob(self, x: Samples, *, context: Context = None) -> Tensor:
         """[B] float64, nats, no graph."""
         ...
 
-    def log_prob_chunks(self, x: Any, *, context: Any = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def log_prob_chunks(
+        self, x: Samples, *, context: Context = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index [b], log-probability [b] with graph) pairs that cover the batch once.
 
         Each chunk is small enough to be differentiated on its own.
         """
         ...
 
-    def items(self, x: Any) -> Sequence[Any]:
+    def items(self, x: Samples) -> Sequence[Any]:
         """What evidence functions receive: texts, or token-id lists."""
         ...
 
@@ -76,25 +79,27 @@ class LanguageModel(Protocol):
         ...
 
 
-def contexts_of(context: Any, n: int) -> list[str] | None:
-    """One context per draw from one for all, a sequence of n, or none.
+def contexts_of(context: Context, n: int) -> list[str] | None:
+    """One prompt per draw from one for all, a list or tuple of n, or none.
 
     Raises:
-        ShapeError: if a sequence has another length than n.
+        ShapeError: if a list or tuple has another length than n.
+        DataError: if a prompt is not a text.
     """
-    if context is None:
+    contexts = law.contexts_of(context, n)
+    if contexts is None:
         return None
-    if isinstance(context, str):
-        return [context] * n
-    if len(context) != n:
-        raise ShapeError(f"expected one context or {n} of them (one per draw), got {len(context)}")
-    return list(context)
+    for i, prompt in enumerate(contexts):
+        if not isinstance(prompt, str):
+            raise DataError(f"prompt {i} is a {type(prompt).__name__}; expected a str")
+    return list(contexts)
 
 
 def chunks_by_length(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
     """Indices sorted by length, split so that rows × longest stays within `tokens`.
 
-    Sorting keeps padding small: on ragged text it saves about half the work.
+    Sorting keeps padding small: on ragged text it saves about half the work. A row longer than
+    `tokens` gets a chunk of its own.
     """
     order = torch.argsort(lengths, stable=True)
     ordered = lengths[order].tolist()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from esscher.errors import ConfigError, DataError
+from esscher.errors import ConfigError, DataError, NumericsError
 from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.gpt import GPT, GPTConfig
 from esscher.kit.lm.tokenizer import BytePairTokenizer
@@ -52,6 +52,13 @@ class PretrainConfig:
                 raise ConfigError(
                     f"PretrainConfig.{name} must be at least 1, got {getattr(self, name)}"
                 )
+        for name in ("warmup", "prompt_room"):
+            if getattr(self, name) < 0:
+                raise ConfigError(
+                    f"PretrainConfig.{name} must not be negative, got {getattr(self, name)}"
+                )
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"PretrainConfig.lr must be positive, got {self.lr}")
         if not 0 < self.held_out < 1:
             raise ConfigError(f"PretrainConfig.held_out must lie in (0, 1), got {self.held_out}")
 
@@ -81,12 +88,13 @@ def pretrain(
 
     Raises:
         DataError: if there are fewer than 20 texts.
+        NumericsError: if the loss stops being finite.
     """
     if len(texts) < 20:
         raise DataError(f"pretraining needs at least 20 texts, got {len(texts)}")
     rng = torch.Generator().manual_seed(config.seed)
     order = torch.randperm(len(texts), generator=rng).tolist()
-    n_held_out = max(1, round(config.held_out * len(texts)))
+    n_held_out = min(max(1, round(config.held_out * len(texts))), len(texts) - 1)
     held_out = [texts[i] for i in order[:n_held_out]]
     train = [texts[i] for i in order[n_held_out:]]
     tokenizer = BytePairTokenizer.train(train, config.vocab_size)
@@ -125,8 +133,13 @@ def _train(
         total = 0.0
         for _, log_prob in model.log_prob_chunks(batch):
             loss = -log_prob.sum() / n_tokens
-            loss.backward()
+            torch.autograd.backward(loss)
             total += loss.item()
+        if not math.isfinite(total):
+            raise NumericsError(
+                f"pretraining loss is {total} after {step} steps; lower lr={config.lr:g} or raise "
+                f"warmup={config.warmup}"
+            )
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         if on_step is not None:

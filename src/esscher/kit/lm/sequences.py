@@ -52,7 +52,9 @@ class Sequences:
 
     @classmethod
     def join(cls, parts: Sequence[Sequences]) -> Sequences:
-        """All parts one after another, padded to the longest."""
+        """All parts one after another, padded to the longest; no parts give no sequences."""
+        if not parts:
+            return cls(torch.zeros(0, 0).long(), torch.zeros(0).long(), torch.zeros(0).bool())
         width = max((p.tokens.shape[1] for p in parts), default=0)
         tokens = [torch.nn.functional.pad(p.tokens, (0, width - p.tokens.shape[1])) for p in parts]
         return cls(
@@ -60,6 +62,34 @@ class Sequences:
             torch.cat([p.lengths for p in parts]),
             torch.cat([p.finished for p in parts]),
         )
+
+    @classmethod
+    def of_texts(cls, rows: Sequence[Sequence[int]], *, end: int, max_new: int) -> Sequences:
+        """Id lists without their end token as finished sequences, cut at max_new tokens."""
+        ended = [[*row, end][:max_new] for row in rows]
+        lengths = torch.tensor([len(row) for row in ended], dtype=torch.long)
+        finished = torch.tensor([len(row) < max_new for row in rows], dtype=torch.bool)
+        width = max(map(len, ended), default=0)
+        tokens = torch.tensor([row + [end] * (width - len(row)) for row in ended])
+        return cls(tokens.long().view(len(ended), width), lengths, finished)
+
+    def after(self, prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+        """What a network reads to score these sequences after their prompts, padded on the right.
+
+        Args:
+            prompts: B id lists of at least one id each, start token included.
+            pad: any id; padding is told by the mask alone.
+
+        Returns:
+            ids [B, t] without each sequence's last token, and the mask [B, t] of the positions
+            that predict a token of the sequence, in the order of `tokens[mask()]`.
+        """
+        rows = [[*p, *t[:-1]] for p, t in zip(prompts, self.lists(), strict=True)]
+        width = max(map(len, rows), default=0)
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows]).view(-1, width)
+        first = torch.tensor([len(p) - 1 for p in prompts], dtype=torch.long)[:, None]
+        position = torch.arange(width)
+        return ids, (position >= first) & (position < first + self.lengths[:, None])
 
     def lists(self, *, keep_end: bool = True) -> list[list[int]]:
         """Token-id lists, with or without the end token."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from esscher.errors import DataError
 
-__all__ = ["compiles", "corpus_hash", "stdlib_functions"]
+__all__ = ["compiles", "corpus_hash", "source_files", "stdlib_functions"]
 
 EXCLUDED = frozenset(
     {
@@ -45,7 +45,7 @@ def stdlib_functions(max_chars: int = 128, root: Path | None = None) -> list[str
     """
     root = root or Path(sysconfig.get_path("stdlib"))
     seen: dict[str, None] = {}
-    for path in _sources(root):
+    for path in source_files(root):
         for text in _functions(path, max_chars):
             seen.setdefault(text)
     if not seen:
@@ -56,7 +56,8 @@ def stdlib_functions(max_chars: int = 128, root: Path | None = None) -> list[str
     return list(seen)
 
 
-def _sources(root: Path) -> Iterator[Path]:
+def source_files(root: Path) -> Iterator[Path]:
+    """The Python files below a folder, sorted; no tests, bundled tools or installed packages."""
     for folder, names, files in os.walk(root):
         names[:] = sorted(n for n in names if n not in EXCLUDED and not n.startswith("__"))
         yield from (Path(folder) / f for f in sorted(files) if f.endswith(".py"))
@@ -67,7 +68,7 @@ def _functions(path: Path, max_chars: int) -> Iterator[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _may_fit(node, max_chars):
@@ -77,10 +78,12 @@ def _functions(path: Path, max_chars: int) -> Iterator[str]:
 
 
 def _bare(node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-    """The function without decorators and docstring."""
-    node.decorator_list = []
-    if ast.get_docstring(node, clean=False) is not None:
-        node.body = node.body[1:] or [ast.Pass()]
+    """The function without decorators and docstrings, its own and those of what it defines."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            part.decorator_list = []
+            if ast.get_docstring(part, clean=False) is not None:
+                part.body = part.body[1:] or [ast.Pass()]
     return node
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from esscher.core.law import Draws
+from esscher.core.law import Context, Draws
 from esscher.errors import CheckpointError, ConfigError
 from esscher.kit.lm.language_model import Recipe
 
@@ -60,7 +59,7 @@ class TabularLM:
         self._outcomes = [[*s, alphabet] if len(s) < max_len else list(s) for s in strings]
 
     def enumerate(self) -> Tensor:
-        """Every outcome once, [N] int64, shorter strings first, then in the order of the letters."""
+        """Every outcome once, [N] int64, shorter strings first, then by letters."""
         return torch.arange(len(self._outcomes))
 
     def log_probs(self) -> Tensor:
@@ -75,7 +74,7 @@ class TabularLM:
             prefix = (prefix[:, None] + level[:, :-1]).flatten()
         return torch.cat([*ended, prefix])
 
-    def sample(self, n: int, *, context: Any = None, rng: torch.Generator) -> Draws:
+    def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n outcome indices; the context is ignored."""
         del context
         with torch.no_grad():
@@ -83,13 +82,15 @@ class TabularLM:
             x = torch.multinomial(log_probs.exp(), n, replacement=True, generator=rng)
         return Draws(x, log_probs[x])
 
-    def log_prob(self, x: Tensor, *, context: Any = None) -> Tensor:
+    def log_prob(self, x: Tensor, *, context: Context = None) -> Tensor:
         """[B] float64, nats, without a graph."""
         del context
         with torch.no_grad():
             return self.log_probs()[x]
 
-    def log_prob_chunks(self, x: Tensor, *, context: Any = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def log_prob_chunks(
+        self, x: Tensor, *, context: Context = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole batch as one differentiable chunk."""
         del context
         yield torch.arange(len(x)), self.log_probs()[x]

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from esscher.errors import ConfigError
+from esscher.errors import ConfigError, DataError
 from esscher.kit.require import require
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["END", "BytePairTokenizer"]
+__all__ = ["END", "BytePairTokenizer", "why_not_encodable"]
 
 END = 0
 """Id of the token that starts a prompt-free text and ends every text."""
-END_TEXT = "<|end|>"
+END_TEXT = "<|end of text|>"
+"""Its spaces keep it apart from every learned token, where a space is written as another letter."""
 
 
 class BytePairTokenizer:
@@ -25,6 +26,8 @@ class BytePairTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        # The end token's name inside a text is text like any other.
+        tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
 
     @classmethod
@@ -69,9 +72,27 @@ class BytePairTokenizer:
         return int(self._tokenizer.get_vocab_size())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Texts to ids, without the end token."""
-        return [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        """Texts to ids, without the end token.
+
+        Raises:
+            DataError: if a text holds lone surrogates, which no UTF-8 can represent.
+        """
+        try:
+            encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        except TypeError as error:
+            raise DataError(why_not_encodable(texts)) from error
+        return [e.ids for e in encoded]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Ids to texts; the end token is left out, broken UTF-8 becomes U+FFFD."""
         return list(self._tokenizer.decode_batch([list(i) for i in ids], skip_special_tokens=True))
+
+
+def why_not_encodable(texts: Sequence[object]) -> str:
+    """The message for texts a tokenizer has refused."""
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            return f"text {i} is a {type(text).__name__}; expected a str"
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            return f"text {i} holds lone surrogates, which UTF-8 cannot represent: {text[:60]!r}"
+    return "the tokenizer accepts none of these texts"

@@ -1,0 +1,213 @@
+"""Any causal `transformers` model as a law: sample, score, clone, save."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from esscher.core.law import Context, Draws
+from esscher.errors import ConfigError, DataError, NumericsError
+from esscher.kit.lm.generate import generate_by_prompt
+from esscher.kit.lm.hf_folder import DEFAULT_MAX_NEW, read_folder, write_folder
+from esscher.kit.lm.hf_network import HFNetwork
+from esscher.kit.lm.language_model import Recipe, contexts_of
+from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks
+from esscher.kit.lm.sequences import Sequences
+from esscher.kit.lm.tokenizer import why_not_encodable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["TransformersLM"]
+
+CHUNK_TOKENS = 2048
+"""Most tokens per differentiated pass."""
+CHUNK_LOGITS = 2**25
+"""Most logits per differentiated pass: 128 MiB in float32."""
+CHECKED_TOKENS = 8
+TOLERANCE = 1e-4
+"""Largest disagreement of decoding and scoring, nats per sequence of `CHECKED_TOKENS` tokens."""
+TOLERANCE_HALF = 0.4
+"""The same in bfloat16 and float16, whose logits carry 8 to 11 bits."""
+
+
+class TransformersLM:
+    """A causal model and its tokenizer, as a law over texts of at most `max_new` tokens.
+
+    Draws follow the model's raw next-token law: temperature 1, no truncation, and nothing from
+    `generation_config`. A text starts after the tokenizer's BOS token, or its EOS token where it
+    has none, followed by the prompt, and ends with EOS; a text that reaches `max_new` tokens
+    without EOS is cut there. Dropout stays off, in training too, so that sampling and scoring see
+    the same law. Log-probabilities are float32 sums over tokens even where the weights are half
+    precision.
+
+    Args:
+        model: a causal language model, on any device; samples live on the CPU.
+        tokenizer: its tokenizer.
+        max_new: most tokens generated, EOS included.
+
+    Raises:
+        ConfigError: if max_new is below 1 or beyond the model's positions, the tokenizer has no
+            EOS token, or it has more ids than the model.
+    """
+
+    recipe = Recipe(lr=2e-5, steps=150, batch=64)
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_new: int = DEFAULT_MAX_NEW,
+    ) -> None:
+        self.context = _context_of(model)
+        _check_settings(model, tokenizer, max_new, self.context)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_new = max_new
+        self.end: int = tokenizer.eos_token_id
+        bos = tokenizer.bos_token_id
+        self.start: int = self.end if bos is None else bos
+        self._network = HFNetwork(model)
+        model.train(False)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_new: int = DEFAULT_MAX_NEW,
+    ) -> TransformersLM:
+        """A model in memory, after a check that decoding and scoring agree.
+
+        Raises:
+            ConfigError: as the class does.
+            NumericsError: if a few draws' log-probabilities differ by more than 1e-4 nats between
+                decoding and scoring (0.4 in half precision), or are NaN.
+        """
+        lm = cls(model, tokenizer, max_new)
+        lm._check_agreement()
+        return lm
+
+    @classmethod
+    def load(cls, path: Path | str, max_new: int | None = None) -> TransformersLM:
+        """Read a local folder in the layout of `save_pretrained`; nothing is downloaded.
+
+        Args:
+            path: the folder, with configuration, weights and tokenizer.
+            max_new: most tokens generated; by default what `save` wrote there, else 64.
+
+        Raises:
+            CheckpointError: if files are missing or damaged, or weights are absent from them.
+            ConfigError, NumericsError: as `from_model` does.
+        """
+        model, tokenizer, saved = read_folder(Path(path))
+        return cls.from_model(model, tokenizer, saved if max_new is None else max_new)
+
+    def save(self, path: Path | str) -> None:
+        """Write model and tokenizer with `save_pretrained`, and max_new into `esscher.json`."""
+        write_folder(Path(path), self.model, self.tokenizer, self.max_new)
+
+    def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
+        """Draw n texts; `context` is one prompt or n of them."""
+        prompts = self._prompts(context, n)
+        return self._draw(prompts, self.max_new, rng)
+
+    def _draw(self, prompts: list[list[int]], max_new: int, rng: torch.Generator) -> Draws:
+        return generate_by_prompt(self._network, prompts, max_new=max_new, end=self.end, rng=rng)
+
+    def _prompts(self, context: Context, n: int) -> list[list[int]]:
+        room = None if self.context is None else self.context - self.max_new
+        contexts = contexts_of(context, n)
+        return prompt_ids(contexts, n, start=self.start, encode=self._ids, room=room)
+
+    def _ids(self, texts: Sequence[str], *, literal: bool = False) -> list[list[int]]:
+        if not texts:
+            return []
+        try:
+            encoded = self.tokenizer(
+                list(texts), add_special_tokens=False, split_special_tokens=literal, verbose=False
+            )
+        except TypeError as error:
+            raise DataError(why_not_encodable(texts)) from error
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def log_prob(self, x: Sequences, *, context: Context = None) -> Tensor:
+        """[B] float64, nats, without a graph."""
+        return gather(self.log_prob_chunks(x, context=context), len(x))
+
+    def log_prob_chunks(
+        self, x: Sequences, *, context: Context = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(index, log-probability with graph) pairs; rows of similar length share a pass."""
+        tokens = min(CHUNK_TOKENS, CHUNK_LOGITS // _vocab_size(self.model))
+        prompts = self._prompts(context, len(x))
+        return score_chunks(
+            self._network.token_logits, x, prompts, max_new=self.max_new, tokens=tokens
+        )
+
+    def items(self, x: Sequences) -> list[str]:
+        """The texts, without special tokens."""
+        texts: list[str] = self.tokenizer.batch_decode(
+            x.lists(keep_end=False), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return texts
+
+    def encode(self, texts: Sequence[str]) -> Sequences:
+        """Texts as finished sequences, cut at max_new tokens; names of special tokens are text."""
+        ids = self._ids(texts, literal=True)
+        return Sequences.of_texts(ids, end=self.end, max_new=self.max_new)
+
+    def clone(self) -> TransformersLM:
+        """An independent copy; the tokenizer is shared."""
+        return TransformersLM(copy.deepcopy(self.model), self.tokenizer, self.max_new)
+
+    def module(self) -> nn.Module:
+        """The model."""
+        network: nn.Module = self.model
+        return network
+
+    def _check_agreement(self) -> None:
+        max_new = min(self.max_new, CHECKED_TOKENS)
+        prompts = self._prompts(None, 4)
+        drawn = self._draw(prompts, max_new, torch.Generator().manual_seed(0))
+        gap = float((self.log_prob(drawn.x) - drawn.log_prob).abs().max())
+        half = self.model.dtype in {torch.bfloat16, torch.float16}
+        allowed = TOLERANCE_HALF if half else TOLERANCE
+        if not gap <= allowed:
+            raise NumericsError(
+                f"decoding with the cache and scoring without it differ by {gap:.3g} nats on "
+                f"sequences of up to {max_new} tokens, more than the {allowed:g} allowed in "
+                f"{self.model.dtype}; the model's cache or attention is not exact"
+            )
+
+
+def _context_of(model: PreTrainedModel) -> int | None:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return None if limit is None else int(limit)
+
+
+def _vocab_size(model: PreTrainedModel) -> int:
+    weight: Tensor = model.get_input_embeddings().get_parameter("weight")
+    return weight.shape[0]
+
+
+def _check_settings(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new: int, context: int | None
+) -> None:
+    if max_new < 1:
+        raise ConfigError(f"max_new must be at least 1, got {max_new}")
+    if context is not None and max_new > context:
+        raise ConfigError(f"max_new={max_new} exceeds the model's context of {context} tokens")
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("the tokenizer has no EOS token, so no text could end; set its eos_token")
+    if len(tokenizer) > _vocab_size(model):
+        raise ConfigError(
+            f"the tokenizer has {len(tokenizer)} ids, the model only {_vocab_size(model)}; "
+            "call model.resize_token_embeddings or use the model's own tokenizer"
+        )

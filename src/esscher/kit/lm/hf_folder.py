@@ -1,0 +1,77 @@
+"""Model folders in the layout of `save_pretrained`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from esscher.errors import CheckpointError
+from esscher.kit.require import require
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["DEFAULT_MAX_NEW", "read_folder", "write_folder"]
+
+DEFAULT_MAX_NEW = 64
+"""Most generated tokens where neither the caller nor the folder says."""
+SETTINGS = "esscher.json"
+
+
+def write_folder(
+    path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new: int
+) -> None:
+    """Write model and tokenizer with `save_pretrained`, and max_new into `esscher.json`."""
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    (path / SETTINGS).write_text(json.dumps({"max_new": max_new}) + "\n", encoding="utf-8")
+
+
+def read_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, int]:
+    """Model, tokenizer and max_new of a local folder; nothing is downloaded.
+
+    Raises:
+        CheckpointError: if files are missing or damaged, or tensors are absent from the weights.
+        MissingExtra: if `transformers` is not installed.
+    """
+    _check_files(path)
+    transformers = require("transformers", extra="lm")
+    try:
+        max_new = _saved_max_new(path)
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, output_loading_info=True
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a readable transformers folder: {error}") from error
+    _check_weights(path, report)
+    return model, tokenizer, max_new
+
+
+def _check_files(path: Path) -> None:
+    found = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    weights = any(name.endswith((".safetensors", ".bin")) for name in found)
+    if "config.json" not in found or not weights:
+        what = f"only {', '.join(found)}" if found else "nothing"
+        raise CheckpointError(
+            f"{path} should hold config.json, weights (*.safetensors or *.bin) and tokenizer "
+            f"files; found {what}"
+        )
+
+
+def _check_weights(path: Path, report: dict[str, Any]) -> None:
+    """`transformers` fills absent tensors with random numbers; that would be another model."""
+    absent = sorted(map(str, report["missing_keys"]))
+    if absent:
+        raise CheckpointError(
+            f"the weights in {path} lack {len(absent)} tensors of the model, such as "
+            f"{absent[0]!r}; the files are incomplete or belong to another configuration"
+        )
+
+
+def _saved_max_new(path: Path) -> int:
+    file = path / SETTINGS
+    if not file.exists():
+        return DEFAULT_MAX_NEW
+    return int(json.loads(file.read_text(encoding="utf-8"))["max_new"])
