@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ class Scored(NamedTuple):
         log_q: under the law that drew them.
         log_prior: under the prior.
         log_weight: of the evidence; -inf where it rules a draw out.
+        copies: [B] how often the same draw, prompt included, occurs in the batch.
     """
 
     x: Any
@@ -32,6 +34,7 @@ class Scored(NamedTuple):
     log_q: Tensor
     log_prior: Tensor
     log_weight: Tensor
+    copies: Tensor
 
     @property
     def log_target(self) -> Tensor:
@@ -73,7 +76,8 @@ def propose(
     own = law is target.prior
     log_prior = log_q if own else target.prior.log_prob(x, context=context)
     log_prior = target.prior_power * log_prior.double()
-    return Scored(x, context, groups, log_q.double(), log_prior, weigh(target, x, context))
+    weight = weigh(target, x, context)
+    return Scored(x, context, groups, log_q.double(), log_prior, weight, _copies(x, context))
 
 
 def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:  # noqa: ANN401
@@ -82,6 +86,16 @@ def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:  # noqa:
         distinct, position = torch.unique(x, return_inverse=True)
         return target.log_weight(distinct)[position]
     return target.log_weight(x, context)
+
+
+def _copies(x: Any, context: list[str] | None) -> Tensor:  # noqa: ANN401
+    if isinstance(x, Tensor) and context is None:
+        _, position, counts = torch.unique(x, return_inverse=True, return_counts=True)
+        return counts[position]
+    rows = x.tolist() if isinstance(x, Tensor) else [tuple(row) for row in x.lists()]
+    keys: list[Any] = rows if context is None else list(zip(context, rows, strict=True))
+    count = Counter(keys)
+    return torch.tensor([count[key] for key in keys])
 
 
 def floored(log_weight: Tensor, floor: float) -> Tensor:

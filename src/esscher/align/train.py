@@ -116,7 +116,7 @@ def step(
     objective = OBJECTIVES[config.objective]
     rng = Streams(config.seed).torch("draws", state.done)
     law = _law(state, target, objective, config)
-    batch = _batch_size(state, config)
+    batch = _batch_size(state, objective, config)
     draws = propose(law, target, batch, prompts=prompts, group=config.group, rng=rng)
     state.log_z = state.log_z.update(draws.log_target - draws.log_q)
     known = law is state.policy
@@ -145,8 +145,11 @@ def _law(
     return cast("LanguageModel", target.prior)
 
 
-def _batch_size(state: State, config: FitConfig) -> int:
-    return state.policy.recipe.batch if config.batch is None else config.batch
+def _batch_size(state: State, objective: Objective, config: FitConfig) -> int:
+    if config.batch is not None:
+        return config.batch
+    recipe = state.policy.recipe
+    return recipe.noisy_batch if objective.noisy else recipe.batch
 
 
 def _learning_rate(state: State, config: FitConfig) -> float:
@@ -168,7 +171,8 @@ def _slope(
     leaf = log_pi.detach().clone().requires_grad_()
     # While no draw was satisfied the normaliser is unknown; 0 leaves such a batch its direction.
     value = torch.tensor(log_z.value if math.isfinite(log_z.value) else 0.0, dtype=torch.float64)
-    seen = Batch(leaf, draws.log_q, draws.log_prior + weight, weight, value, draws.groups)
+    target = draws.log_prior + weight
+    seen = Batch(leaf, draws.log_q, target, weight, value, draws.groups, draws.copies)
     with torch.enable_grad():
         loss = objective.loss(seen)
         (slope,) = torch.autograd.grad(loss, leaf)

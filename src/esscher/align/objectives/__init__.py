@@ -32,6 +32,7 @@ class Objective:
         minimises: the divergence to the target it minimises; None where it does not approximate it.
         proposal: where its draws come from unless the user says otherwise.
         needs_floor: whether a draw the target rules out has to be floored to a finite log-weight.
+        noisy: whether its gradient noise stays at the optimum, so that it takes larger batches.
         on_policy_only: whether draws from another law make it wrong or useless.
     """
 
@@ -41,6 +42,7 @@ class Objective:
     proposal: Proposal
     needs_floor: bool = False
     on_policy_only: bool = False
+    noisy: bool = False
 
 
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
@@ -53,7 +55,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
                 "reverse_kl", reverse_kl, "KL(π‖p*)", "on_policy", needs_floor=True, on_policy_only=True
             ),
             Objective("rl", rl, None, "on_policy", needs_floor=True, on_policy_only=True),
-            Objective("sft_posterior", sft_posterior, "KL(p*‖π)", "prior"),
+            Objective("sft_posterior", sft_posterior, "KL(p*‖π)", "prior", noisy=True),
             Objective("vargrad", vargrad, "Var_q[log π/P]", "adaptive", needs_floor=True),
         )
     }

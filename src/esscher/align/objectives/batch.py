@@ -19,6 +19,7 @@ class Batch(NamedTuple):
         log_weight: the evidence's part of log_target.
         log_z: [] or [B], current estimate of the target's log normaliser.
         groups: [B] int64, draws that share a context.
+        copies: [B] int64, how often the same draw occurs in the batch.
     """
 
     log_pi: Tensor
@@ -27,3 +28,4 @@ class Batch(NamedTuple):
     log_weight: Tensor
     log_z: Tensor
     groups: Tensor
+    copies: Tensor

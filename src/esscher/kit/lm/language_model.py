@@ -25,11 +25,13 @@ class Recipe:
         lr: peak learning rate of Adam.
         steps: optimiser steps.
         batch: sequences per step.
+        noisy_batch: sequences per step for objectives whose gradient noise stays at the optimum.
     """
 
     lr: float
     steps: int
     batch: int
+    noisy_batch: int
 
 
 @runtime_checkable

@@ -1,0 +1,206 @@
+"""Fit a policy to a target: checks, the one training loop, checkpoints, and what is kept."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+
+from esscher.align.config import FitConfig
+from esscher.align.normaliser import LogZ
+from esscher.align.objectives import OBJECTIVES, Proposal
+from esscher.align.propose import propose
+from esscher.align.reference import unreachable
+from esscher.align.train import Info, State, init, step
+from esscher.core.estimate import Estimate
+from esscher.core.evidence import Moments
+from esscher.core.target import Target
+from esscher.errors import ConfigError
+from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.runs.folder import Run
+from esscher.kit.runs.seeds import Streams
+
+__all__ = ["FitResult", "Watcher", "fit"]
+
+PROBE = 512
+"""Prior draws looked at before training."""
+
+Watcher = Callable[[int, LanguageModel], Mapping[str, object]]
+"""Called with (steps done, current result); what it returns joins the history row of that step."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` found.
+
+    Attributes:
+        policy: the fitted model; the one given in is unchanged.
+        history: one row per step: numbers, and estimates as {"mean", "se", "n"}.
+        log_z: log normaliser of the target from all training draws; None if none counted.
+        stopped: why training ended before its last step; None if it did not.
+    """
+
+    policy: LanguageModel
+    history: list[dict[str, Any]]
+    log_z: Estimate | None
+    stopped: str | None
+
+
+def fit(
+    policy: LanguageModel,
+    target: Target,
+    objective: str = "forward_kl",
+    *,
+    seed: int = 0,
+    proposal: Proposal | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    config: FitConfig | None = None,
+    prompts: Sequence[str] | None = None,
+    run: Run | None = None,
+    save_every: int = 25,
+    watch: Watcher | None = None,
+    watch_every: int = 10,
+    on_step: Callable[[int, int, Info, State], None] | None = None,
+) -> FitResult:
+    """Train a copy of the policy towards the target.
+
+    Args:
+        policy: where training starts, usually the prior itself.
+        target: prior and evidence; unfitted `Moments` are fitted on prior draws first.
+        objective: key of `OBJECTIVES`.
+        seed: of every random number.
+        proposal: where draws come from; the objective's own choice by default.
+        steps: optimiser steps; the policy's recipe by default.
+        batch: draws per step; the policy's recipe by default.
+        lr: peak learning rate; the policy's recipe by default.
+        config: all settings at once, instead of the ones above.
+        prompts: prompts to draw contexts from, uniformly; None for prompt-free texts.
+        run: where metrics and checkpoints go; a run that has a checkpoint is continued.
+        save_every: steps between checkpoints.
+        watch: measured every `watch_every` steps and at both ends.
+        watch_every: steps between measurements.
+        on_step: called with (done, total, info, state) after every step.
+
+    Raises:
+        ConfigError: if a setting is out of range or prompts are empty.
+        TargetUnreachableError: if none of 512 prior draws satisfies the evidence.
+        NumericsError: if evidence, loss or gradient is NaN or infinite.
+    """
+    if config is None:
+        chosen = proposal or "auto"
+        config = FitConfig(objective, chosen, steps=steps, batch=batch, lr=lr, seed=seed)
+    if prompts is not None and not prompts:
+        raise ConfigError("prompts is empty; pass None for prompt-free texts")
+    target = fitted_moments(target, config.seed)
+    constant = probe(target, prompts, config.seed)
+    state = init(policy.clone(), config)
+    if constant is not None and OBJECTIVES[config.objective].minimises is not None:
+        warnings.warn(constant, stacklevel=2)
+        return FitResult(state.average, [], None, constant)
+    return _loop(state, target, config, prompts, run, save_every, watch, watch_every, on_step)
+
+
+def fitted_moments(target: Target, seed: int) -> Target:
+    """The target with its `Moments` fitted on prior draws, or itself where there are none."""
+    open_moments = any(isinstance(e, Moments) and e.coefficients is None for e in target.evidence)
+    return target.fit_moments(rng=Streams(seed).torch("moments")) if open_moments else target
+
+
+def probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | None:
+    """Look at prior draws before spending time: reachable, constant, deterministic?
+
+    Returns:
+        A sentence if every draw has the same log-weight, so that target and prior agree.
+
+    Raises:
+        TargetUnreachableError: if no draw satisfies the evidence.
+    """
+    rng = Streams(seed).torch("probe")
+    law = cast("LanguageModel", target.prior)
+    draws = propose(law, target, PROBE, prompts=prompts, group=1, rng=rng)
+    weight = draws.log_weight
+    if bool((weight == -torch.inf).all()):
+        raise unreachable(target, len(weight))
+    again = target.log_weight(draws.x, draws.context)
+    if not torch.equal(again, weight):
+        i = int((again != weight).nonzero()[0])
+        warnings.warn(
+            f"the evidence is not deterministic: draw {i} got log-weight {float(weight[i]):.6g}, "
+            f"then {float(again[i]):.6g}; the target is then only defined on average",
+            stacklevel=3,
+        )
+    if bool((weight == weight[0]).all()):
+        return (
+            f"all {len(weight)} prior draws have log-weight {float(weight[0]):.6g}: as far as they "
+            "show, the target is the prior, and there is nothing to train"
+        )
+    return None
+
+
+def _loop(
+    state: State,
+    target: Target,
+    config: FitConfig,
+    prompts: Sequence[str] | None,
+    run: Run | None,
+    save_every: int,
+    watch: Watcher | None,
+    watch_every: int,
+    on_step: Callable[[int, int, Info, State], None] | None,
+) -> FitResult:
+    total = state.policy.recipe.steps if config.steps is None else config.steps
+    history = _resume(state, run)
+    if watch is not None and state.done == 0:
+        _log(history, run, 0, dict(watch(0, state.average)))
+    stopped = None
+    while state.done < total:
+        state, info = step(state, target, config, prompts)
+        row = _row(info, state.log_z)
+        if watch is not None and (state.done % watch_every == 0 or state.done == total):
+            row |= watch(state.done, state.average)
+        _log(history, run, state.done, row)
+        stopped = _explosion(info, state, config)
+        if run is not None and (state.done % save_every == 0 or state.done == total or stopped):
+            run.save(state.done, state.state_dict())
+        if on_step is not None:
+            on_step(state.done, total, info, state)
+        if stopped:
+            warnings.warn(stopped, stacklevel=3)
+            break
+    return FitResult(state.average, history, state.log_z.estimate(), stopped)
+
+
+def _resume(state: State, run: Run | None) -> list[dict[str, Any]]:
+    if run is None or not run.has_checkpoint():
+        return []
+    _, saved = run.resume()
+    state.load_state_dict(saved)
+    return run.metrics()
+
+
+def _row(info: Info, log_z: LogZ) -> dict[str, object]:
+    return {**info._asdict(), "log_z": log_z.estimate()}
+
+
+def _log(history: list[dict[str, Any]], run: Run | None, done: int, row: dict[str, object]) -> None:
+    plain = {k: v.to_json() if isinstance(v, Estimate) else v for k, v in row.items()}
+    history.append({"step": done, **plain})
+    if run is not None:
+        run.log(done, **row)
+
+
+def _explosion(info: Info, state: State, config: FitConfig) -> str | None:
+    if info.kl_prior.mean <= config.kl_cap or not math.isfinite(config.kl_cap):
+        return None
+    return (
+        f"KL(π‖p0) reached {info.kl_prior.mean:.3g} nats at step {state.done}, above kl_cap="
+        f"{config.kl_cap:g}: training stopped; lower the learning rate, or raise kl_cap"
+    )
+
+
