@@ -153,6 +153,8 @@ class TransformersLM:
 
     def items(self, x: Sequences) -> list[str]:
         """The texts, without special tokens."""
+        if not len(x):
+            return []
         texts: list[str] = self.tokenizer.batch_decode(
             x.lists(keep_end=False), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )

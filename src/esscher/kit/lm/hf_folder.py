@@ -17,6 +17,8 @@ __all__ = ["DEFAULT_MAX_NEW", "read_folder", "write_folder"]
 DEFAULT_MAX_NEW = 64
 """Most generated tokens where neither the caller nor the folder says."""
 SETTINGS = "esscher.json"
+VOCABULARIES = ("tokenizer.json", "tekken.json", "vocab.json", "vocab.txt", ".model", ".tiktoken")
+GENERIC_TOKENIZERS = {"PreTrainedTokenizerFast", "TokenizersBackend"}
 
 
 def write_folder(
@@ -42,7 +44,7 @@ def read_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, i
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, output_loading_info=True
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = _tokenizer_class(path).from_pretrained(path, local_files_only=True)
     except Exception as error:
         raise CheckpointError(f"{path} is not a readable transformers folder: {error}") from error
     _check_weights(path, report)
@@ -52,11 +54,13 @@ def read_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, i
 def _check_files(path: Path) -> None:
     found = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
     weights = any(name.endswith((".safetensors", ".bin")) for name in found)
-    if "config.json" not in found or not weights:
+    # Without a vocabulary `transformers` would make up an empty one.
+    vocabulary = any(name.endswith(VOCABULARIES) for name in found)
+    if not ("config.json" in found and weights and vocabulary):
         what = f"only {', '.join(found)}" if found else "nothing"
         raise CheckpointError(
-            f"{path} should hold config.json, weights (*.safetensors or *.bin) and tokenizer "
-            f"files; found {what}"
+            f"{path} should hold config.json, weights (*.safetensors or *.bin) and a tokenizer "
+            f"(tokenizer.json or a vocabulary file); found {what}"
         )
 
 
@@ -68,6 +72,19 @@ def _check_weights(path: Path, report: dict[str, Any]) -> None:
             f"the weights in {path} lack {len(absent)} tensors of the model, such as "
             f"{absent[0]!r}; the files are incomplete or belong to another configuration"
         )
+
+
+def _tokenizer_class(path: Path) -> Any:  # noqa: ANN401 - a class of an optional package
+    """`AutoTokenizer` turns some models' generic tokenizers into the family's own, with other ids.
+
+    So a folder that names the generic class is read with that class.
+    """
+    transformers = require("transformers", extra="lm")
+    file = path / "tokenizer_config.json"
+    named = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if named.get("tokenizer_class") in GENERIC_TOKENIZERS and (path / "tokenizer.json").exists():
+        return transformers.PreTrainedTokenizerFast
+    return transformers.AutoTokenizer
 
 
 def _saved_max_new(path: Path) -> int:
