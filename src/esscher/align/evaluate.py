@@ -210,9 +210,7 @@ def _tvd(draws: Scored, log_pi: Tensor, ref: Reference) -> Estimate:
 def _js(draws: Scored, log_pi: Tensor, ref: Reference) -> Estimate:
     if ref.exact:
         return js((draws.log_q, draws.log_target), (log_pi, ref.log_target), ref.log_z)
-    return divergence_snis(
-        DIVERGENCES["js"], draws.log_q, draws.log_q, draws.log_target, ref.log_z
-    )
+    return divergence_snis(DIVERGENCES["js"], draws.log_q, draws.log_q, draws.log_target, ref.log_z)
 
 
 def _share(mask: Tensor) -> Estimate:

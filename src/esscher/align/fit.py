@@ -202,5 +202,3 @@ def _explosion(info: Info, state: State, config: FitConfig) -> str | None:
         f"KL(π‖p0) reached {info.kl_prior.mean:.3g} nats at step {state.done}, above kl_cap="
         f"{config.kl_cap:g}: training stopped; lower the learning rate, or raise kl_cap"
     )
-
-

@@ -36,11 +36,11 @@ class LogZ(NamedTuple):
 
     @property
     def value(self) -> float:
-        """log Z, nats; -inf while every weight was zero."""
+        """Log Z, nats; -inf while every weight was zero."""
         return self.log_sum - math.log(self.n) if self.n else -math.inf
 
     def estimate(self) -> Estimate | None:
-        """log Z with its delta-method standard error; None while every weight was zero."""
+        """Log Z with its delta-method standard error; None while every weight was zero."""
         if self.log_sum == -math.inf:
             return None
         ess = math.exp(2 * self.log_sum - self.log_squares)

@@ -45,7 +45,7 @@ class Scored(NamedTuple):
 def contexts_for(
     prompts: Sequence[str] | None, n: int, group: int, rng: torch.Generator
 ) -> tuple[list[str] | None, Tensor]:
-    """n prompts in groups of equal ones, and the group of each draw.
+    """N prompts in groups of equal ones, and the group of each draw.
 
     Without prompts all draws form one group.
     """

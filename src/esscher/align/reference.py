@@ -61,13 +61,15 @@ class Reference:
         return self.kind == "exact"
 
     def log_z_floored(self, floor: float) -> Estimate:
-        """log normaliser of the target in which ruled-out draws count as -floor nats."""
+        """Log normaliser of the target in which ruled-out draws count as -floor nats."""
         if self.satisfied.mean >= 1.0:
             return self.log_z
         z = math.exp(self.log_z.mean)
         outside = (1 - self.satisfied.mean) * math.exp(-floor)
         # Both parts come from the same draws; the outer one is negligible in the error.
-        return Estimate(math.log(z + outside), self.log_z.se * z / (z + outside), self.log_z.n, unit="nats")
+        return Estimate(
+            math.log(z + outside), self.log_z.se * z / (z + outside), self.log_z.n, unit="nats"
+        )
 
 
 def make_reference(
@@ -78,7 +80,7 @@ def make_reference(
     max_draws: int | None = None,
     rng: torch.Generator,
 ) -> Reference:
-    """n draws of positive target density from the prior, or all outcomes of an enumerable one.
+    """N draws of positive target density from the prior, or all outcomes of an enumerable one.
 
     Where the evidence is hard (log-weights 0 or -inf) these are exact posterior draws.
 
@@ -149,8 +151,15 @@ def _enumerated(target: Target) -> Reference:
     mass = target.prior.log_prob(x).exp()
     satisfied = float(mass[weight > -torch.inf].sum() / mass.sum())
     return Reference(
-        x[kept], None, log_prior[kept], weight[kept], table.log_probs[kept],
-        Estimate(table.log_z, 0.0, n, unit="nats"), n, "enumerated", Estimate(satisfied, 0.0, n),
+        x[kept],
+        None,
+        log_prior[kept],
+        weight[kept],
+        table.log_probs[kept],
+        Estimate(table.log_z, 0.0, n, unit="nats"),
+        n,
+        "enumerated",
+        Estimate(satisfied, 0.0, n),
     )
 
 
@@ -169,5 +178,3 @@ def unreachable(target: Target, n: int) -> TargetUnreachableError:
         "start from a better prior, soften the evidence (Reward(predicate, beta=...)), or reach "
         "it through tempered targets"
     )
-
-

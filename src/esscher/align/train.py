@@ -17,6 +17,7 @@ from esscher.align.propose import Scored, floored, propose
 from esscher.core.estimate import Estimate
 from esscher.core.target import Target
 from esscher.errors import NumericsError
+from esscher.kit.lm.averaging import update_average
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.runs.seeds import Streams
 
@@ -124,8 +125,9 @@ def step(
     loss, slope = _slope(objective, draws, log_pi, state.log_z, config.floor)
     lr = _learning_rate(state, config)
     grad_norm = _descend(state, draws, slope, lr, config.clip)
-    _average(state, config.average)
     state.done += 1
+    if state.average is not state.policy:
+        update_average(state.average.module(), state.policy.module(), config.average, state.done)
     moved = _reconsider(state, draws, log_pi, config, adaptive=_choice(objective, config))
     return state, _info(draws, log_pi, loss, grad_norm, lr, moved=moved)
 
@@ -134,9 +136,7 @@ def _choice(objective: Objective, config: FitConfig) -> bool:
     return (objective.proposal if config.proposal == "auto" else config.proposal) == "adaptive"
 
 
-def _law(
-    state: State, target: Target, objective: Objective, config: FitConfig
-) -> LanguageModel:
+def _law(state: State, target: Target, objective: Objective, config: FitConfig) -> LanguageModel:
     kind = objective.proposal if config.proposal == "auto" else config.proposal
     if kind == "on_policy":
         return state.policy
@@ -177,7 +177,11 @@ def _slope(
         loss = objective.loss(seen)
         (slope,) = torch.autograd.grad(loss, leaf)
     if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(slope).all()):
-        where = int((~torch.isfinite(slope)).nonzero()[0]) if bool((~torch.isfinite(slope)).any()) else -1
+        where = (
+            int((~torch.isfinite(slope)).nonzero()[0])
+            if bool((~torch.isfinite(slope)).any())
+            else -1
+        )
         raise NumericsError(
             f"objective {objective.name}: loss {float(loss.detach())} is not finite (first bad "
             f"sample {where}: log π={float(leaf[where]):.3g}, log q={float(draws.log_q[where]):.3g}, "
@@ -204,19 +208,6 @@ def _descend(state: State, draws: Scored, slope: Tensor, lr: float, clip: float)
         )
     state.optimiser.step()
     return norm
-
-
-@torch.no_grad()
-def _average(state: State, decay: float) -> None:
-    if state.average is state.policy:
-        return
-    # The short start keeps the untrained weights from lingering in the average.
-    keep = min(decay, (1 + state.done) / (10 + state.done))
-    pairs = zip(
-        state.average.module().parameters(), state.policy.module().parameters(), strict=True
-    )
-    for mean, new in pairs:
-        mean.lerp_(new.to(mean.dtype), 1 - keep)
 
 
 def _reconsider(
@@ -255,7 +246,9 @@ def _info(
         ess = float(log_ess.exp()) / len(log_w)
     ratio = log_pi - draws.log_prior
     weighted = (log_pi - draws.log_q).exp() * ratio
-    kl = Estimate(float(weighted.mean()), float(weighted.std()) / math.sqrt(len(weighted)), len(ratio))
+    kl = Estimate(
+        float(weighted.mean()), float(weighted.std()) / math.sqrt(len(weighted)), len(ratio)
+    )
     return Info(
         loss=loss,
         satisfied=float(alive.double().mean()),

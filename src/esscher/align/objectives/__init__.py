@@ -52,7 +52,12 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
             Objective("forward_kl", forward_kl, "KL(p*‖π)", "adaptive"),
             Objective("js", js, "JS(π, p*)", "adaptive"),
             Objective(
-                "reverse_kl", reverse_kl, "KL(π‖p*)", "on_policy", needs_floor=True, on_policy_only=True
+                "reverse_kl",
+                reverse_kl,
+                "KL(π‖p*)",
+                "on_policy",
+                needs_floor=True,
+                on_policy_only=True,
             ),
             Objective("rl", rl, None, "on_policy", needs_floor=True, on_policy_only=True),
             Objective("sft_posterior", sft_posterior, "KL(p*‖π)", "prior", noisy=True),

@@ -28,5 +28,3 @@ def rl(batch: Batch) -> Tensor:
         groups=batch.groups,
     )
     return -(A * batch.log_pi).mean()
-
-

@@ -45,7 +45,7 @@ class SmallLM:
         ConfigError: if max_new leaves no room in the network's context or is below 1.
     """
 
-    recipe = Recipe(lr=2e-4, steps=150, batch=256)
+    recipe = Recipe(lr=2e-4, steps=150, batch=256, noisy_batch=256)
 
     def __init__(self, network: GPT, tokenizer: BytePairTokenizer, max_new: int) -> None:
         if not 1 <= max_new <= network.config.context:

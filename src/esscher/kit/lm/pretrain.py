@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from esscher.errors import ConfigError, DataError, NumericsError
+from esscher.kit.lm.averaging import update_average
 from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.gpt import GPT, GPTConfig
 from esscher.kit.lm.tokenizer import BytePairTokenizer
@@ -28,13 +29,14 @@ class PretrainConfig:
         steps: optimiser steps.
         batch: texts per step.
         lr: peak learning rate of AdamW (β = 0.9, 0.98; weight decay 0.05).
-        warmup: steps of linear warm-up before the cosine decay to a tenth.
+        warmup: steps of linear warm-up before the cosine decay to a fiftieth.
+        average: decay of the moving average of the weights, which is the result.
         held_out: share of the texts kept for validation.
         prompt_room: tokens of context left for prompts beside the longest text.
         seed: one integer for initial weights and data order.
     """
 
-    vocab_size: int = 512
+    vocab_size: int = 1024
     width: int = 128
     layers: int = 4
     heads: int = 4
@@ -42,6 +44,7 @@ class PretrainConfig:
     batch: int = 64
     lr: float = 3e-3
     warmup: int = 50
+    average: float = 0.995
     held_out: float = 0.05
     prompt_room: int = 32
     seed: int = 0
@@ -107,7 +110,7 @@ def pretrain(
         config.heads,
     )
     model = SmallLM(GPT(shape, rng=rng), tokenizer, max_new=longest)
-    _train(model, train, config, rng, on_step)
+    model = _train(model, train, config, rng, on_step)
     sequences = model.encode(held_out)
     return model, float(-model.log_prob(sequences).sum() / sequences.lengths.sum())
 
@@ -118,15 +121,17 @@ def _train(
     config: PretrainConfig,
     rng: torch.Generator,
     on_step: Callable[[int, float], None] | None,
-) -> None:
+) -> SmallLM:
+    """Train in place; return the averaged model."""
     data = model.encode(texts)
+    average = model.clone()
     parameters = list(model.network.parameters())
     optimiser = torch.optim.AdamW(
         parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
     for step in range(config.steps):
         for group in optimiser.param_groups:
-            group["lr"] = cosine_lr(step, config.steps, config.lr, config.warmup, 0.1)
+            group["lr"] = cosine_lr(step, config.steps, config.lr, config.warmup, 0.02)
         batch = data.take(torch.randint(len(data), (config.batch,), generator=rng))
         n_tokens = int(batch.lengths.sum())
         optimiser.zero_grad(set_to_none=True)
@@ -142,5 +147,7 @@ def _train(
             )
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
+        update_average(average.network, model.network, config.average, step + 1)
         if on_step is not None:
             on_step(step + 1, total)
+    return average
