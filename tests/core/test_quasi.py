@@ -72,13 +72,14 @@ def test_errors_are_the_spread_of_repeated_estimates():
 
 @pytest.mark.parametrize("bound", BOUNDS[1:4])
 def test_errors_agree_with_the_jackknife(bound):
-    log_w = LOG_W[toy_prior().sample(400, rng=seeded(5)).x]
+    n = 1500
+    log_w = LOG_W[toy_prior().sample(n, rng=seeded(5)).x]
     row = acceptance_curve(log_w, [bound])[0]
-    without = [acceptance_curve(log_w[torch.arange(400) != i], [bound])[0] for i in range(400)]
+    without = [acceptance_curve(log_w[torch.arange(n) != i], [bound])[0] for i in range(n)]
     for name in ("acceptance", "tvd", "kl"):
         means = torch.tensor([getattr(r, name).mean for r in without], dtype=torch.float64)
-        jackknife = math.sqrt(399 / 400 * float(((means - means.mean()) ** 2).sum()))
-        assert getattr(row, name).se == pytest.approx(jackknife, rel=0.03)
+        jackknife = math.sqrt((n - 1) / n * float(((means - means.mean()) ** 2).sum()))
+        assert getattr(row, name).se == pytest.approx(jackknife, rel=0.04)
 
 
 def test_curve_far_from_zero():

@@ -194,8 +194,7 @@ class Target:
             ConfigError: if there are no `Moments`, or the target is tempered or floored.
             InfeasibleMomentsError: if no tilt of the draws has the wanted means.
         """
-        moments = [e for e in self.evidence if isinstance(e, Moments)]
-        if not moments:
+        if not (moments := [e for e in self.evidence if isinstance(e, Moments)]):
             raise ConfigError("fit_moments: the target has no Moments evidence to fit")
         if self.evidence_power != 1.0 or self.floor is not None:
             raise ConfigError("fit_moments comes before tempered and with_floor, not after")
@@ -229,8 +228,8 @@ class Target:
         return terms
 
     def _weigh(self, items: Sequence[Any], contexts: Sequence[Any] | None) -> Tensor:
-        terms = self._terms(items, contexts).values()
-        total = sum((t.cpu() for t in terms), torch.zeros(len(items), dtype=torch.float64))
+        total = torch.zeros(len(items), dtype=torch.float64)
+        total = sum((t.cpu() for t in self._terms(items, contexts).values()), total)
         return total if self.floor is None else total.clamp(min=-self.floor * self.evidence_power)
 
     def _with(
