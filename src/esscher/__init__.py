@@ -1,4 +1,4 @@
-"""Prior, evidence, target: probability laws tilted by evidence, and honest ways to approximate them.
+"""Prior, evidence, target: laws tilted by evidence, and honest ways to approximate them.
 
 Importing this package loads nothing heavy; `esscher.core` holds the mathematics and
 `esscher.align` the main job.

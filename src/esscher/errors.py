@@ -9,9 +9,9 @@
     │   ├── TargetUnreachableError        no draw from the proposal satisfies the evidence
     │   └── InfeasibleMomentsError        no tilt of the observed draws has the wanted moments
     ├── MissingExtra (ImportError)        an optional dependency is not installed
-    └── CheckpointError (RuntimeError)    a checkpoint is missing, damaged or from another configuration
+    └── CheckpointError (RuntimeError)    a checkpoint is missing, damaged or of another run
 
-A message says what was expected, what came and what to do. All of them survive pickling.
+A message says what was expected, what came and what to do. All of them can be pickled.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ GROUP = 64
 """Sequences per group: distinct-n falls with the number of sequences, so it is fixed."""
 
 
-def token_lists(x: Any, items: Sequence[Any]) -> list[list[Any]]:  # noqa: ANN401
+def token_lists(x: Any, items: Sequence[Any]) -> list[list[Any]]:
     """The draws as lists of tokens: their ids where the form has them, else the items."""
     lists = getattr(x, "lists", None)
     return lists() if lists is not None else [list(item) for item in items]

@@ -158,7 +158,7 @@ def _sampled(
     )
 
 
-def _with_verdict(**numbers: Any) -> Evaluation:  # noqa: ANN401 - forwarded by name
+def _with_verdict(**numbers: Any) -> Evaluation:
     keys = ("kl_target_model", "kl_target_prior", "tvd", "entropy", "entropy_target", "log_z")
     evidence = Evidence(
         **{k: numbers[k] for k in keys},

@@ -11,16 +11,17 @@ from typing import Any, cast
 import torch
 
 from esscher.align.config import FitConfig
-from esscher.align.normaliser import LogZ
+from esscher.align.credit import TokenModel
 from esscher.align.objectives import OBJECTIVES, Proposal
 from esscher.align.propose import propose
 from esscher.align.reference import unreachable
-from esscher.align.train import Info, State, init, step
+from esscher.align.train import Info, State, init, planned_steps, step
 from esscher.core.estimate import Estimate
 from esscher.core.evidence import Moments
 from esscher.core.target import Target
 from esscher.errors import ConfigError
 from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.runs.checkpoint import checkpoint_steps
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.seeds import Streams
 
@@ -98,12 +99,14 @@ def fit(
     if prompts is not None and not prompts:
         raise ConfigError("prompts is empty; pass None for prompt-free texts")
     target = fitted_moments(target, config.seed)
-    constant = probe(target, prompts, config.seed)
-    state = init(policy.clone(), config)
+    constant, hard = probe(target, prompts, config.seed)
+    policy = policy.clone()
+    state = init(policy, config, by_token_from=_by_token(policy, target, config, hard=hard))
     if constant is not None and OBJECTIVES[config.objective].minimises is not None:
         warnings.warn(constant, stacklevel=2)
         return FitResult(state.average, [], None, constant)
-    return _loop(state, target, config, prompts, run, save_every, watch, watch_every, on_step)
+    keeper = Keeper(run, save_every, watch, watch_every, on_step)
+    return _loop(state, target, config, prompts, keeper)
 
 
 def fitted_moments(target: Target, seed: int) -> Target:
@@ -112,11 +115,28 @@ def fitted_moments(target: Target, seed: int) -> Target:
     return target.fit_moments(rng=Streams(seed).torch("moments")) if open_moments else target
 
 
-def probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | None:
+def _by_token(
+    policy: LanguageModel, target: Target, config: FitConfig, *, hard: bool
+) -> TokenModel | None:
+    """The prior, where credit can and should go to tokens."""
+    suits = config.objective == "forward_kl" and config.proposal in ("auto", "prior")
+    models = isinstance(policy, TokenModel) and isinstance(target.prior, TokenModel)
+    if config.credit == "token" and not (models and hard and target.prior_power == 1.0):
+        raise ConfigError(
+            "credit='token' needs a small GPT as policy and prior, hard evidence (Condition) and "
+            f"prior_power=1; got {type(policy).__name__} on {target}; use credit='sequence'"
+        )
+    if config.credit == "sequence" or not (suits and models and hard and target.prior_power == 1.0):
+        return None
+    return cast("TokenModel", target.prior)
+
+
+def probe(target: Target, prompts: Sequence[str] | None, seed: int) -> tuple[str | None, bool]:
     """Look at prior draws before spending time: reachable, constant, deterministic?
 
     Returns:
-        A sentence if every draw has the same log-weight, so that target and prior agree.
+        A sentence if every draw has the same log-weight, so that target and prior agree, or None;
+        and whether the evidence only allows or rules out.
 
     Raises:
         TargetUnreachableError: if no draw satisfies the evidence.
@@ -135,12 +155,45 @@ def probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | Non
             f"then {float(again[i]):.6g}; the target is then only defined on average",
             stacklevel=3,
         )
-    if bool((weight == weight[0]).all()):
-        return (
-            f"all {len(weight)} prior draws have log-weight {float(weight[0]):.6g}: as far as they "
-            "show, the target is the prior, and there is nothing to train"
-        )
-    return None
+    alive = weight[weight > -torch.inf]
+    hard = bool((alive == alive[0]).all())
+    if len(alive) < len(weight) or not hard:
+        return None, hard
+    return (
+        f"all {len(weight)} prior draws have log-weight {float(weight[0]):.6g}: as far as they "
+        "show, the target is the prior, and there is nothing to train"
+    ), hard
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Where a fit's numbers and checkpoints go; see `fit` for the fields."""
+
+    run: Run | None
+    save_every: int
+    watch: Watcher | None
+    watch_every: int
+    on_step: Callable[[int, int, Info, State], None] | None
+
+    def watched(self, state: State, *, last: bool) -> dict[str, object]:
+        """What the watcher measures now, if it is time."""
+        due = state.done % self.watch_every == 0 or last
+        if self.watch is None or not due:
+            return {}
+        return dict(self.watch(state.done, state.average))
+
+    def save(self, state: State, *, last: bool) -> None:
+        """Write a checkpoint, if it is time."""
+        if self.run is not None and (state.done % self.save_every == 0 or last):
+            self.run.save(state.done, state.state_dict())
+
+    def resume(self, state: State) -> list[dict[str, Any]]:
+        """Continue the run's newest checkpoint, if it has one; returns the rows so far."""
+        if self.run is None or not checkpoint_steps(self.run.path / "state"):
+            return []
+        _, saved = self.run.resume()
+        state.load_state_dict(saved)
+        return self.run.metrics()
 
 
 def _loop(
@@ -148,44 +201,25 @@ def _loop(
     target: Target,
     config: FitConfig,
     prompts: Sequence[str] | None,
-    run: Run | None,
-    save_every: int,
-    watch: Watcher | None,
-    watch_every: int,
-    on_step: Callable[[int, int, Info, State], None] | None,
+    keeper: Keeper,
 ) -> FitResult:
-    total = state.policy.recipe.steps if config.steps is None else config.steps
-    history = _resume(state, run)
-    if watch is not None and state.done == 0:
-        _log(history, run, 0, dict(watch(0, state.average)))
+    total = planned_steps(state, config)
+    history = keeper.resume(state)
+    if state.done == 0 and keeper.watch is not None:
+        _log(history, keeper.run, 0, keeper.watched(state, last=False))
     stopped = None
-    while state.done < total:
+    while state.done < total and stopped is None:
         state, info = step(state, target, config, prompts)
-        row = _row(info, state.log_z)
-        if watch is not None and (state.done % watch_every == 0 or state.done == total):
-            row |= watch(state.done, state.average)
-        _log(history, run, state.done, row)
         stopped = _explosion(info, state, config)
-        if run is not None and (state.done % save_every == 0 or state.done == total or stopped):
-            run.save(state.done, state.state_dict())
-        if on_step is not None:
-            on_step(state.done, total, info, state)
-        if stopped:
-            warnings.warn(stopped, stacklevel=3)
-            break
+        last = state.done == total or stopped is not None
+        row = {**info._asdict(), "log_z": state.log_z.estimate()}
+        _log(history, keeper.run, state.done, row | keeper.watched(state, last=last))
+        keeper.save(state, last=last)
+        if keeper.on_step is not None:
+            keeper.on_step(state.done, total, info, state)
+    if stopped is not None:
+        warnings.warn(stopped, stacklevel=3)
     return FitResult(state.average, history, state.log_z.estimate(), stopped)
-
-
-def _resume(state: State, run: Run | None) -> list[dict[str, Any]]:
-    if run is None or not run.has_checkpoint():
-        return []
-    _, saved = run.resume()
-    state.load_state_dict(saved)
-    return run.metrics()
-
-
-def _row(info: Info, log_z: LogZ) -> dict[str, object]:
-    return {**info._asdict(), "log_z": log_z.estimate()}
 
 
 def _log(history: list[dict[str, Any]], run: Run | None, done: int, row: dict[str, object]) -> None:

@@ -80,7 +80,7 @@ def propose(
     return Scored(x, context, groups, log_q.double(), log_prior, weight, _copies(x, context))
 
 
-def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:  # noqa: ANN401
+def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:
     """Evidence log-weights [B]; an index tensor is weighed once per distinct outcome."""
     if isinstance(x, Tensor) and x.ndim == 1 and context is None:
         distinct, position = torch.unique(x, return_inverse=True)
@@ -88,10 +88,11 @@ def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:  # noqa:
     return target.log_weight(x, context)
 
 
-def _copies(x: Any, context: list[str] | None) -> Tensor:  # noqa: ANN401
+def _copies(x: Any, context: list[str] | None) -> Tensor:
     if isinstance(x, Tensor) and context is None:
         _, position, counts = torch.unique(x, return_inverse=True, return_counts=True)
-        return counts[position]
+        copies: Tensor = counts[position]
+        return copies
     rows = x.tolist() if isinstance(x, Tensor) else [tuple(row) for row in x.lists()]
     keys: list[Any] = rows if context is None else list(zip(context, rows, strict=True))
     count = Counter(keys)

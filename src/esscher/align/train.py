@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esscher.align.config import FitConfig
+from esscher.align.credit import TokenModel, TwistState, descend_by_token, learn_twist
 from esscher.align.normaliser import LogZ
 from esscher.align.objectives import OBJECTIVES, Batch, Objective
 from esscher.align.propose import Scored, floored, propose
-from esscher.core.estimate import Estimate
+from esscher.core.estimate import Estimate, from_samples
 from esscher.core.target import Target
 from esscher.errors import NumericsError
 from esscher.kit.lm.averaging import update_average
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.runs.seeds import Streams
 
-__all__ = ["Info", "State", "init", "step"]
+REPLAYS = 2
+"""Steps the twist takes on earlier draws for every one on fresh draws: about three passes."""
+
+__all__ = ["Info", "State", "init", "planned_steps", "step"]
 
 
 @dataclass
@@ -35,6 +39,7 @@ class State:
         proposal: the law that draws batches where it is neither prior nor policy.
         log_z: running estimate from every draw so far.
         drift: sums (n, Σd, Σd²) of d = w̃ (log π - log q) since the proposal's last check.
+        twist: twist and draws, where credit goes to tokens.
         done: steps taken.
     """
 
@@ -44,6 +49,7 @@ class State:
     proposal: LanguageModel | None = None
     log_z: LogZ = field(default_factory=LogZ)
     drift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    twist: TwistState | None = None
     done: int = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -55,6 +61,7 @@ class State:
             "proposal": None if self.proposal is None else self.proposal.module().state_dict(),
             "log_z": list(self.log_z),
             "drift": list(self.drift),
+            "twist": None if self.twist is None else self.twist.state_dict(),
             "done": self.done,
         }
 
@@ -69,6 +76,8 @@ class State:
             self.proposal.module().load_state_dict(saved["proposal"])
         self.log_z = LogZ(*saved["log_z"])
         self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
+        if self.twist is not None:
+            self.twist.load_state_dict(saved["twist"])
         self.done = int(saved["done"])
 
 
@@ -96,12 +105,32 @@ class Info(NamedTuple):
     moved: bool
 
 
-def init(policy: LanguageModel, config: FitConfig) -> State:
-    """A fresh state; the policy is trained in place."""
+def init(policy: LanguageModel, config: FitConfig, *, by_token_from: TokenModel | None) -> State:
+    """A fresh state; the policy is trained in place.
+
+    Args:
+        policy: the model to train.
+        config: settings.
+        by_token_from: the prior, where credit goes to tokens.
+    """
     parameters = [p for p in policy.module().parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.98), fused=True)
     average = policy.clone() if config.average > 0 else policy
-    return State(policy, average, optimiser)
+    twist = None if by_token_from is None else TwistState.start(by_token_from)
+    return State(policy, average, optimiser, twist=twist)
+
+
+def planned_steps(state: State, config: FitConfig) -> int:
+    """All steps of a fit: the policy's, after the twist's where there is one."""
+    steps = state.policy.recipe.steps if config.steps is None else config.steps
+    return steps + _twist_steps(state, config)
+
+
+def _twist_steps(state: State, config: FitConfig) -> int:
+    if state.twist is None:
+        return 0
+    steps = state.policy.recipe.steps if config.steps is None else config.steps
+    return steps if config.twist_steps is None else config.twist_steps
 
 
 def step(
@@ -114,6 +143,8 @@ def step(
     Raises:
         NumericsError: if the loss or its gradient is not finite.
     """
+    if state.twist is not None:
+        return _step_by_token(state, state.twist, target, config, prompts)
     objective = OBJECTIVES[config.objective]
     rng = Streams(config.seed).torch("draws", state.done)
     law = _law(state, target, objective, config)
@@ -123,13 +154,21 @@ def step(
     known = law is state.policy
     log_pi = draws.log_q if known else state.policy.log_prob(draws.x, context=draws.context)
     loss, slope = _slope(objective, draws, log_pi, state.log_z, config.floor)
-    lr = _learning_rate(state, config)
-    grad_norm = _descend(state, draws, slope, lr, config.clip)
-    state.done += 1
+    lr = _rate(state.done, planned_steps(state, config), _peak(state, config), config.warmup)
+    grad_norm = _descend(state, draws, slope, config, lr)
     if state.average is not state.policy:
         update_average(state.average.module(), state.policy.module(), config.average, state.done)
     moved = _reconsider(state, draws, log_pi, config, adaptive=_choice(objective, config))
-    return state, _info(draws, log_pi, loss, grad_norm, lr, moved=moved)
+    info = _info(
+        log_pi,
+        draws.log_q,
+        draws.log_prior,
+        draws.log_weight,
+        loss=loss,
+        grad_norm=grad_norm,
+        lr=lr,
+    )
+    return state, info._replace(moved=moved)
 
 
 def _choice(objective: Objective, config: FitConfig) -> bool:
@@ -152,15 +191,68 @@ def _batch_size(state: State, objective: Objective, config: FitConfig) -> int:
     return recipe.noisy_batch if objective.noisy else recipe.batch
 
 
-def _learning_rate(state: State, config: FitConfig) -> float:
-    """Linear warm-up, then half a cosine towards zero."""
-    recipe = state.policy.recipe
-    peak = recipe.lr if config.lr is None else config.lr
-    steps = recipe.steps if config.steps is None else config.steps
-    warmup = math.ceil(config.warmup * steps)
-    if state.done < warmup:
-        return peak * (state.done + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (state.done - warmup) / max(1, steps - warmup)))
+def _peak(state: State, config: FitConfig) -> float:
+    return state.policy.recipe.lr if config.lr is None else config.lr
+
+
+def _rate(done: int, steps: int, peak: float, warmup: float) -> float:
+    """Learning rate: linear warm-up over a share of the steps, then half a cosine towards zero."""
+    rising = math.ceil(warmup * steps)
+    if done < rising:
+        return peak * (done + 1) / rising
+    return peak * 0.5 * (1 + math.cos(math.pi * (done - rising) / max(1, steps - rising)))
+
+
+def _step_by_token(
+    state: State,
+    twist: TwistState,
+    target: Target,
+    config: FitConfig,
+    prompts: Sequence[str] | None,
+) -> tuple[State, Info]:
+    """First learn the twist on fresh prior draws and replays, then the policy on those draws."""
+    learning = _twist_steps(state, config)
+    streams = Streams(config.seed)
+    size = _batch_size(state, OBJECTIVES[config.objective], config)
+    if state.done < learning:
+        rng = streams.torch("draws", state.done)
+        law = cast("LanguageModel", target.prior)
+        draws = propose(law, target, size, prompts=prompts, group=config.group, rng=rng)
+        state.log_z = state.log_z.update(draws.log_target - draws.log_q)
+        before = len(twist.bank.allowed)
+        twist.bank.add(draws)
+        fresh = torch.arange(before, len(twist.bank.allowed))
+        lr = _rate(state.done, learning, config.twist_lr, config.warmup)
+        loss = learn_twist(twist, fresh, lr)
+        for _ in range(REPLAYS if before else 0):
+            learn_twist(twist, torch.randint(before, (size,), generator=rng), lr)
+        state.done += 1
+        log_prior, allowed = draws.log_prior, twist.bank.allowed[fresh]
+        return state, _info(
+            draws.log_prior, log_prior, log_prior, allowed.log(), loss=loss, grad_norm=0.0, lr=lr
+        )
+    done = state.done - learning
+    lr = _rate(done, planned_steps(state, config) - learning, _peak(state, config), config.warmup)
+    index = _minibatch(len(twist.bank.allowed), size, done, streams)
+    state.optimiser.zero_grad(set_to_none=True)
+    policy, prior = cast("TokenModel", state.policy), cast("TokenModel", target.prior)
+    log_pi, log_prior = descend_by_token(policy, prior, twist, index)
+    grad_norm = _update(state, config, lr)
+    allowed = twist.bank.allowed[index]
+    w = allowed / twist.bank.allowed.mean()
+    loss = float((w * (log_prior - log_pi)).mean())
+    return state, _info(
+        log_pi, log_prior, log_prior, allowed.log(), loss=loss, grad_norm=grad_norm, lr=lr
+    )
+
+
+def _minibatch(n: int, size: int, done: int, streams: Streams) -> Tensor:
+    """Indices of minibatch `done`: every pass over the n draws is a fresh permutation."""
+    size = min(size, n)
+    each = n // size
+    order = torch.randperm(n, generator=streams.torch("minibatch", done // each))
+    start = done % each * size
+    return order[start : start + size]
 
 
 def _slope(
@@ -176,37 +268,43 @@ def _slope(
     with torch.enable_grad():
         loss = objective.loss(seen)
         (slope,) = torch.autograd.grad(loss, leaf)
-    if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(slope).all()):
-        where = (
-            int((~torch.isfinite(slope)).nonzero()[0])
-            if bool((~torch.isfinite(slope)).any())
-            else -1
-        )
+    bad = ~torch.isfinite(slope)
+    if not bool(torch.isfinite(loss)) or bool(bad.any()):
+        i = int(bad.nonzero()[0]) if bool(bad.any()) else 0
         raise NumericsError(
-            f"objective {objective.name}: loss {float(loss.detach())} is not finite (first bad "
-            f"sample {where}: log π={float(leaf[where]):.3g}, log q={float(draws.log_q[where]):.3g}, "
-            f"log-weight={float(weight[where]):.3g}); lower the learning rate or use objective='js'"
+            f"objective {objective.name}: loss {float(loss.detach())} is not finite (sample {i}: "
+            f"log π={float(leaf[i]):.3g}, log q={float(draws.log_q[i]):.3g}, log-weight="
+            f"{float(weight[i]):.3g}); lower the learning rate or use objective='js'"
         )
     return float(loss.detach()), slope
 
 
-def _descend(state: State, draws: Scored, slope: Tensor, lr: float, clip: float) -> float:
-    for group in state.optimiser.param_groups:
-        group["lr"] = lr
+def _descend(state: State, draws: Scored, slope: Tensor, config: FitConfig, lr: float) -> float:
     state.optimiser.zero_grad(set_to_none=True)
     with torch.enable_grad():
         chunks = state.policy.log_prob_chunks(draws.x, context=draws.context)
         for index, log_prob in chunks:
             part = slope[index]
             if bool((part != 0).any()):
-                (part * log_prob).sum().backward()
+                torch.autograd.backward((part * log_prob).sum())
+    return _update(state, config, lr)
+
+
+def _update(state: State, config: FitConfig, lr: float) -> float:
+    """Clip, step and average; returns the gradient's norm before clipping."""
     parameters = list(state.policy.module().parameters())
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
+    norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
     if not math.isfinite(norm):
         raise NumericsError(
             f"the gradient's norm is {norm} at step {state.done}; lower the learning rate"
         )
+    for group in state.optimiser.param_groups:
+        group["lr"] = lr
     state.optimiser.step()
+    state.done += 1
+    if state.average is not state.policy:
+        average, module = state.average.module(), state.policy.module()
+        update_average(average, module, config.average, state.done)
     return norm
 
 
@@ -236,26 +334,28 @@ def _reconsider(
 
 
 def _info(
-    draws: Scored, log_pi: Tensor, loss: float, grad_norm: float, lr: float, *, moved: bool
+    log_pi: Tensor,
+    log_q: Tensor,
+    log_prior: Tensor,
+    log_weight: Tensor,
+    *,
+    loss: float,
+    grad_norm: float,
+    lr: float,
 ) -> Info:
-    alive = draws.log_weight > -torch.inf
-    log_w = draws.log_target - draws.log_q
+    alive = log_weight > -torch.inf
+    log_w = log_prior + log_weight - log_q
     ess = 0.0
     if bool(alive.any()):
         log_ess = 2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)
         ess = float(log_ess.exp()) / len(log_w)
-    ratio = log_pi - draws.log_prior
-    weighted = (log_pi - draws.log_q).exp() * ratio
-    kl = Estimate(
-        float(weighted.mean()), float(weighted.std()) / math.sqrt(len(weighted)), len(ratio)
-    )
     return Info(
         loss=loss,
         satisfied=float(alive.double().mean()),
-        log_weight=float(draws.log_weight[alive].mean()) if bool(alive.any()) else None,
+        log_weight=float(log_weight[alive].mean()) if bool(alive.any()) else None,
         ess=ess,
-        kl_prior=replace(kl, unit="nats"),
+        kl_prior=from_samples((log_pi - log_q).exp() * (log_pi - log_prior), unit="nats"),
         grad_norm=grad_norm,
         lr=lr,
-        moved=moved,
+        moved=False,
     )

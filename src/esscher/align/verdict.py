@@ -65,7 +65,7 @@ def judge(e: Evidence) -> Verdict:
     if far and e.entropy.mean < ENTROPY_LEFT * e.entropy_target.mean:
         return Verdict(
             "collapsed",
-            f"entropy {e.entropy.mean:.1f} nats where the target has {e.entropy_target.mean:.1f}; {kl}",
+            f"entropy {e.entropy.mean:.1f} nats, the target's {e.entropy_target.mean:.1f}; {kl}",
         )
     if e.kl_target_model.mean < CLOSE or e.tvd.mean < CLOSE:
         return Verdict("close to target", f"{kl}, total variation {e.tvd.mean:.3f}")

@@ -58,7 +58,7 @@ def _folder() -> Path:
     )
 
 
-def _load(path: Path) -> Any:  # noqa: ANN401 - a module with a `run` of its own
+def _load(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(f"esscher_benchmark_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} cannot be loaded as Python")

@@ -27,7 +27,7 @@ __all__ = ["bind", "settings_from_file"]
 _COMMON = Group("Every command", sort_key=100)
 
 
-def _flag(name: str, annotation: object, default: object, text: str, *alias: str) -> Any:  # noqa: ANN401
+def _flag(name: str, annotation: object, default: object, text: str, *alias: str) -> Any:
     how = Parameter(name=(f"--{name}", *alias), negative="", group=_COMMON, help=text)
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(
@@ -113,7 +113,7 @@ def _has_default(parameter: inspect.Parameter) -> bool:
     return parameter.default is not inspect.Parameter.empty
 
 
-def _parameter(parameter: inspect.Parameter, hint: Any) -> inspect.Parameter:  # noqa: ANN401
+def _parameter(parameter: inspect.Parameter, hint: Any) -> inspect.Parameter:
     if not _is_config(hint):
         return parameter.replace(annotation=hint)
     optional = all(

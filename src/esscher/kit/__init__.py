@@ -1,1 +1,1 @@
-"""The workbench: language models, runs and reports. It may use `esscher.core` and knows no system."""
+"""The workbench: language models, runs, reports. It may use `core` and knows no system."""

@@ -74,7 +74,7 @@ def _check_weights(path: Path, report: dict[str, Any]) -> None:
         )
 
 
-def _tokenizer_class(path: Path) -> Any:  # noqa: ANN401 - a class of an optional package
+def _tokenizer_class(path: Path) -> Any:
     """`AutoTokenizer` turns some models' generic tokenizers into the family's own, with other ids.
 
     So a folder that names the generic class is read with that class.

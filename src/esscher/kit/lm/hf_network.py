@@ -61,7 +61,7 @@ class HFNetwork:
         logits: Tensor = output.logits if self._keeps else output.logits[:, columns]
         return logits[mask.to(logits.device)[:, columns]]
 
-    def _forward(self, ids: Tensor, start: int, **inputs: Any) -> Any:  # noqa: ANN401 - ModelOutput
+    def _forward(self, ids: Tensor, start: int, **inputs: Any) -> Any:
         self.model.train(False)
         ids = ids.to(self.model.device)
         if self._positions:

@@ -80,7 +80,7 @@ def _store(
     return {_TAG: "array" if isinstance(node, np.ndarray) else "scalar", "name": name}
 
 
-def unflatten_tree(tensors: Mapping[str, Tensor], tree: Json) -> Any:  # noqa: ANN401 - any state
+def unflatten_tree(tensors: Mapping[str, Tensor], tree: Json) -> Any:
     """Put together what `flatten_tree` split.
 
     Raises:
