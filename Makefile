@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.installed
-export OMP_NUM_THREADS ?= 1
+test test-slow bench: export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo install test test-slow check format bench clean
 

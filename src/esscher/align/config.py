@@ -20,16 +20,8 @@ class FitConfig:
     """Key of `OBJECTIVES`: forward_kl, js, reverse_kl, rl, sft_posterior or vargrad."""
     proposal: Literal["auto", "on_policy", "prior", "adaptive"] = "auto"
     """Law that draws the training samples; auto takes the objective's own choice."""
-    credit: Literal["auto", "sequence", "token"] = "auto"
-    """Whether a draw's advantage goes to all its tokens or is split by a learnt twist. Tokens need
-    forward_kl, draws from the prior, hard evidence and a small GPT; auto uses them where it can."""
     steps: int | None = None
-    """Optimiser steps of the policy."""
-    twist_steps: int | None = None
-    """Steps before those in which draws are made and the twist learns, with credit by token; the
-    policy then trains on these draws. None: as many as steps."""
-    twist_lr: float = 8e-4
-    """Peak learning rate of the twist."""
+    """Optimiser steps."""
     batch: int | None = None
     """Draws per step."""
     group: int = 16
@@ -65,20 +57,11 @@ class FitConfig:
                 f"{self.objective} needs draws from the policy itself, got proposal="
                 f"{self.proposal!r}; vargrad has the same optimum and takes any proposal"
             )
-        if self.credit == "token" and (
-            self.objective != "forward_kl" or self.proposal not in ("auto", "prior")
-        ):
-            raise ConfigError(
-                "credit='token' needs objective='forward_kl' and draws from the prior, got "
-                f"objective={self.objective!r} and proposal={self.proposal!r}; or use "
-                "credit='sequence'"
-            )
         self._check_ranges()
 
     def _check_ranges(self) -> None:
         minimum = {
             "steps": 1,
-            "twist_steps": 1,
             "batch": 2,
             "group": 2,
             "check_every": 1,
@@ -88,7 +71,7 @@ class FitConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"{name} must be at least {low}, got {value}")
-        for name in ("lr", "twist_lr", "clip", "floor", "kl_cap"):
+        for name in ("lr", "clip", "floor", "kl_cap"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, got {value}")

@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 
 from esscher.align.config import FitConfig
-from esscher.align.credit import TokenModel
 from esscher.align.objectives import OBJECTIVES, Proposal
 from esscher.align.propose import propose
 from esscher.align.reference import unreachable
@@ -99,9 +98,8 @@ def fit(
     if prompts is not None and not prompts:
         raise ConfigError("prompts is empty; pass None for prompt-free texts")
     target = fitted_moments(target, config.seed)
-    constant, hard = probe(target, prompts, config.seed)
-    policy = policy.clone()
-    state = init(policy, config, by_token_from=_by_token(policy, target, config, hard=hard))
+    constant = probe(target, prompts, config.seed)
+    state = init(policy.clone(), config)
     if constant is not None and OBJECTIVES[config.objective].minimises is not None:
         warnings.warn(constant, stacklevel=2)
         return FitResult(state.average, [], None, constant)
@@ -115,28 +113,11 @@ def fitted_moments(target: Target, seed: int) -> Target:
     return target.fit_moments(rng=Streams(seed).torch("moments")) if open_moments else target
 
 
-def _by_token(
-    policy: LanguageModel, target: Target, config: FitConfig, *, hard: bool
-) -> TokenModel | None:
-    """The prior, where credit can and should go to tokens."""
-    suits = config.objective == "forward_kl" and config.proposal in ("auto", "prior")
-    models = isinstance(policy, TokenModel) and isinstance(target.prior, TokenModel)
-    if config.credit == "token" and not (models and hard and target.prior_power == 1.0):
-        raise ConfigError(
-            "credit='token' needs a small GPT as policy and prior, hard evidence (Condition) and "
-            f"prior_power=1; got {type(policy).__name__} on {target}; use credit='sequence'"
-        )
-    if config.credit == "sequence" or not (suits and models and hard and target.prior_power == 1.0):
-        return None
-    return cast("TokenModel", target.prior)
-
-
-def probe(target: Target, prompts: Sequence[str] | None, seed: int) -> tuple[str | None, bool]:
+def probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | None:
     """Look at prior draws before spending time: reachable, constant, deterministic?
 
     Returns:
-        A sentence if every draw has the same log-weight, so that target and prior agree, or None;
-        and whether the evidence only allows or rules out.
+        A sentence if every draw has the same log-weight, so that target and prior agree.
 
     Raises:
         TargetUnreachableError: if no draw satisfies the evidence.
@@ -155,14 +136,12 @@ def probe(target: Target, prompts: Sequence[str] | None, seed: int) -> tuple[str
             f"then {float(again[i]):.6g}; the target is then only defined on average",
             stacklevel=3,
         )
-    alive = weight[weight > -torch.inf]
-    hard = bool((alive == alive[0]).all())
-    if len(alive) < len(weight) or not hard:
-        return None, hard
-    return (
-        f"all {len(weight)} prior draws have log-weight {float(weight[0]):.6g}: as far as they "
-        "show, the target is the prior, and there is nothing to train"
-    ), hard
+    if bool((weight == weight[0]).all()):
+        return (
+            f"all {len(weight)} prior draws have log-weight {float(weight[0]):.6g}: as far as they "
+            "show, the target is the prior, and there is nothing to train"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -203,7 +182,7 @@ def _loop(
     prompts: Sequence[str] | None,
     keeper: Keeper,
 ) -> FitResult:
-    total = planned_steps(state, config)
+    total = planned_steps(state.policy, config)
     history = keeper.resume(state)
     if state.done == 0 and keeper.watch is not None:
         _log(history, keeper.run, 0, keeper.watched(state, last=False))

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from esscher.align.config import FitConfig
-from esscher.align.credit import TokenModel, TwistState, descend_by_token, learn_twist
 from esscher.align.normaliser import LogZ
-from esscher.align.objectives import OBJECTIVES, Batch, Objective
+from esscher.align.objectives import OBJECTIVES, Batch, Objective, Proposal
 from esscher.align.propose import Scored, floored, propose
 from esscher.core.estimate import Estimate, from_samples
 from esscher.core.target import Target
@@ -21,9 +20,6 @@ from esscher.errors import NumericsError
 from esscher.kit.lm.averaging import update_average
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.runs.seeds import Streams
-
-REPLAYS = 2
-"""Steps the twist takes on earlier draws for every one on fresh draws: about three passes."""
 
 __all__ = ["Info", "State", "init", "planned_steps", "step"]
 
@@ -39,7 +35,6 @@ class State:
         proposal: the law that draws batches where it is neither prior nor policy.
         log_z: running estimate from every draw so far.
         drift: sums (n, Σd, Σd²) of d = w̃ (log π - log q) since the proposal's last check.
-        twist: twist and draws, where credit goes to tokens.
         done: steps taken.
     """
 
@@ -49,7 +44,6 @@ class State:
     proposal: LanguageModel | None = None
     log_z: LogZ = field(default_factory=LogZ)
     drift: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    twist: TwistState | None = None
     done: int = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,7 +55,6 @@ class State:
             "proposal": None if self.proposal is None else self.proposal.module().state_dict(),
             "log_z": list(self.log_z),
             "drift": list(self.drift),
-            "twist": None if self.twist is None else self.twist.state_dict(),
             "done": self.done,
         }
 
@@ -76,8 +69,6 @@ class State:
             self.proposal.module().load_state_dict(saved["proposal"])
         self.log_z = LogZ(*saved["log_z"])
         self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
-        if self.twist is not None:
-            self.twist.load_state_dict(saved["twist"])
         self.done = int(saved["done"])
 
 
@@ -105,32 +96,17 @@ class Info(NamedTuple):
     moved: bool
 
 
-def init(policy: LanguageModel, config: FitConfig, *, by_token_from: TokenModel | None) -> State:
-    """A fresh state; the policy is trained in place.
-
-    Args:
-        policy: the model to train.
-        config: settings.
-        by_token_from: the prior, where credit goes to tokens.
-    """
+def init(policy: LanguageModel, config: FitConfig) -> State:
+    """A fresh state; the policy is trained in place."""
     parameters = [p for p in policy.module().parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.98), fused=True)
     average = policy.clone() if config.average > 0 else policy
-    twist = None if by_token_from is None else TwistState.start(by_token_from)
-    return State(policy, average, optimiser, twist=twist)
+    return State(policy, average, optimiser)
 
 
-def planned_steps(state: State, config: FitConfig) -> int:
-    """All steps of a fit: the policy's, after the twist's where there is one."""
-    steps = state.policy.recipe.steps if config.steps is None else config.steps
-    return steps + _twist_steps(state, config)
-
-
-def _twist_steps(state: State, config: FitConfig) -> int:
-    if state.twist is None:
-        return 0
-    steps = state.policy.recipe.steps if config.steps is None else config.steps
-    return steps if config.twist_steps is None else config.twist_steps
+def planned_steps(policy: LanguageModel, config: FitConfig) -> int:
+    """Steps of a fit: the configured number, or what suits the policy."""
+    return policy.recipe.steps if config.steps is None else config.steps
 
 
 def step(
@@ -143,8 +119,6 @@ def step(
     Raises:
         NumericsError: if the loss or its gradient is not finite.
     """
-    if state.twist is not None:
-        return _step_by_token(state, state.twist, target, config, prompts)
     objective = OBJECTIVES[config.objective]
     rng = Streams(config.seed).torch("draws", state.done)
     law = _law(state, target, objective, config)
@@ -154,11 +128,11 @@ def step(
     known = law is state.policy
     log_pi = draws.log_q if known else state.policy.log_prob(draws.x, context=draws.context)
     loss, slope = _slope(objective, draws, log_pi, state.log_z, config.floor)
-    lr = _rate(state.done, planned_steps(state, config), _peak(state, config), config.warmup)
+    lr = _rate(state.done, planned_steps(state.policy, config), _peak(state, config), config.warmup)
     grad_norm = _descend(state, draws, slope, config, lr)
-    if state.average is not state.policy:
-        update_average(state.average.module(), state.policy.module(), config.average, state.done)
-    moved = _reconsider(state, draws, log_pi, config, adaptive=_choice(objective, config))
+    moved = _reconsider(
+        state, draws, log_pi, config, adaptive=_kind(objective, config) == "adaptive"
+    )
     info = _info(
         log_pi,
         draws.log_q,
@@ -171,12 +145,12 @@ def step(
     return state, info._replace(moved=moved)
 
 
-def _choice(objective: Objective, config: FitConfig) -> bool:
-    return (objective.proposal if config.proposal == "auto" else config.proposal) == "adaptive"
+def _kind(objective: Objective, config: FitConfig) -> Proposal:
+    return objective.proposal if config.proposal == "auto" else config.proposal
 
 
 def _law(state: State, target: Target, objective: Objective, config: FitConfig) -> LanguageModel:
-    kind = objective.proposal if config.proposal == "auto" else config.proposal
+    kind = _kind(objective, config)
     if kind == "on_policy":
         return state.policy
     if kind == "adaptive" and state.proposal is not None:
@@ -201,58 +175,6 @@ def _rate(done: int, steps: int, peak: float, warmup: float) -> float:
     if done < rising:
         return peak * (done + 1) / rising
     return peak * 0.5 * (1 + math.cos(math.pi * (done - rising) / max(1, steps - rising)))
-
-
-def _step_by_token(
-    state: State,
-    twist: TwistState,
-    target: Target,
-    config: FitConfig,
-    prompts: Sequence[str] | None,
-) -> tuple[State, Info]:
-    """First learn the twist on fresh prior draws and replays, then the policy on those draws."""
-    learning = _twist_steps(state, config)
-    streams = Streams(config.seed)
-    size = _batch_size(state, OBJECTIVES[config.objective], config)
-    if state.done < learning:
-        rng = streams.torch("draws", state.done)
-        law = cast("LanguageModel", target.prior)
-        draws = propose(law, target, size, prompts=prompts, group=config.group, rng=rng)
-        state.log_z = state.log_z.update(draws.log_target - draws.log_q)
-        before = len(twist.bank.allowed)
-        twist.bank.add(draws)
-        fresh = torch.arange(before, len(twist.bank.allowed))
-        lr = _rate(state.done, learning, config.twist_lr, config.warmup)
-        loss = learn_twist(twist, fresh, lr)
-        for _ in range(REPLAYS if before else 0):
-            learn_twist(twist, torch.randint(before, (size,), generator=rng), lr)
-        state.done += 1
-        log_prior, allowed = draws.log_prior, twist.bank.allowed[fresh]
-        return state, _info(
-            draws.log_prior, log_prior, log_prior, allowed.log(), loss=loss, grad_norm=0.0, lr=lr
-        )
-    done = state.done - learning
-    lr = _rate(done, planned_steps(state, config) - learning, _peak(state, config), config.warmup)
-    index = _minibatch(len(twist.bank.allowed), size, done, streams)
-    state.optimiser.zero_grad(set_to_none=True)
-    policy, prior = cast("TokenModel", state.policy), cast("TokenModel", target.prior)
-    log_pi, log_prior = descend_by_token(policy, prior, twist, index)
-    grad_norm = _update(state, config, lr)
-    allowed = twist.bank.allowed[index]
-    w = allowed / twist.bank.allowed.mean()
-    loss = float((w * (log_prior - log_pi)).mean())
-    return state, _info(
-        log_pi, log_prior, log_prior, allowed.log(), loss=loss, grad_norm=grad_norm, lr=lr
-    )
-
-
-def _minibatch(n: int, size: int, done: int, streams: Streams) -> Tensor:
-    """Indices of minibatch `done`: every pass over the n draws is a fresh permutation."""
-    size = min(size, n)
-    each = n // size
-    order = torch.randperm(n, generator=streams.torch("minibatch", done // each))
-    start = done % each * size
-    return order[start : start + size]
 
 
 def _slope(

@@ -17,10 +17,9 @@ from esscher.errors import CheckpointError, ConfigError, MissingExtra
 from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.gpt import GPT, GPTConfig
 from esscher.kit.lm.language_model import Recipe, contexts_of
-from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks, token_chunks
+from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tokenizer import END, BytePairTokenizer
-from esscher.kit.lm.twist import Twist
 
 __all__ = ["MODEL_TYPE", "SmallLM"]
 
@@ -46,7 +45,7 @@ class SmallLM:
         ConfigError: if max_new leaves no room in the network's context or is below 1.
     """
 
-    recipe = Recipe(lr=2e-4, steps=150, batch=256, noisy_batch=256)
+    recipe = Recipe(lr=6e-5, steps=200, batch=256, noisy_batch=256)
 
     def __init__(self, network: GPT, tokenizer: BytePairTokenizer, max_new: int) -> None:
         if not 1 <= max_new <= network.config.context:
@@ -81,20 +80,10 @@ class SmallLM:
         self, x: Sequences, *, context: Context = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
-        return score_chunks(self.token_log_prob_chunks(x, context=context), x.lengths)
-
-    def token_log_prob_chunks(
-        self, x: Sequences, *, context: Context = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(index [b], log-probability of every token, row after row, with graph) pairs."""
         prompts = self._prompts(context, len(x))
-        return token_chunks(
+        return score_chunks(
             self._token_logits, x, prompts, max_new=self.max_new, tokens=CHUNK_TOKENS
         )
-
-    def twist(self) -> Twist:
-        """An untrained twist on a copy of this network."""
-        return Twist(self.network, self._prompts, CHUNK_TOKENS)
 
     def _token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         # Only generated positions go through the vocabulary projection.

@@ -16,7 +16,7 @@ from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.hf_folder import DEFAULT_MAX_NEW, read_folder, write_folder
 from esscher.kit.lm.hf_network import HFNetwork
 from esscher.kit.lm.language_model import Recipe, contexts_of
-from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks, token_chunks
+from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tokenizer import why_not_encodable
 
@@ -147,9 +147,9 @@ class TransformersLM:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
         tokens = min(CHUNK_TOKENS, CHUNK_LOGITS // _vocab_size(self.model))
         prompts = self._prompts(context, len(x))
-        network = self._network.token_logits
-        chunks = token_chunks(network, x, prompts, max_new=self.max_new, tokens=tokens)
-        return score_chunks(chunks, x.lengths)
+        return score_chunks(
+            self._network.token_logits, x, prompts, max_new=self.max_new, tokens=tokens
+        )
 
     def items(self, x: Sequences) -> list[str]:
         """The texts, without special tokens."""

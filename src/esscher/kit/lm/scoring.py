@@ -11,7 +11,7 @@ from esscher.errors import DataError
 from esscher.kit.lm.language_model import chunks_by_length
 from esscher.kit.lm.sequences import Sequences
 
-__all__ = ["gather", "prompt_ids", "score_chunks", "token_chunks"]
+__all__ = ["gather", "prompt_ids", "score_chunks"]
 
 Encode = Callable[[list[str]], list[list[int]]]
 TokenLogits = Callable[[Tensor, Tensor], Tensor]
@@ -47,7 +47,7 @@ def prompt_ids(
     return [prompts[text] for text in contexts]
 
 
-def token_chunks(
+def score_chunks(
     token_logits: TokenLogits,
     x: Sequences,
     prompts: Sequence[Sequence[int]],
@@ -55,9 +55,7 @@ def token_chunks(
     max_new: int,
     tokens: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(index [b], log-probability [N] of every token, row by row, nats) pairs.
-
-    Rows of similar length share a pass; row i of a chunk has `x.lengths[index[i]]` tokens.
+    """(index [b], log-probability [b] in float64 nats) pairs; rows of similar length share a pass.
 
     Args:
         token_logits: the network; its graph is kept where the caller's grad mode keeps it.
@@ -82,16 +80,9 @@ def token_chunks(
         logits = token_logits(ids, mask)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         target = part.tokens[part.mask()].to(logits.device)
-        yield index, -nn.functional.cross_entropy(logits, target, reduction="none")
-
-
-def score_chunks(
-    chunks: Iterator[tuple[Tensor, Tensor]], lengths: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Sum the tokens of `token_chunks`: (index [b], log-probability [b] in float64 nats)."""
-    for index, token_log_prob in chunks:
-        rows = torch.arange(len(index)).repeat_interleave(lengths[index])
-        zeros = torch.zeros(len(index), dtype=torch.float64)
+        token_log_prob = -nn.functional.cross_entropy(logits, target, reduction="none")
+        rows = torch.arange(len(part)).repeat_interleave(part.lengths)
+        zeros = torch.zeros(len(part), dtype=torch.float64)
         yield index, zeros.index_add(0, rows, token_log_prob.double().cpu())
 
 

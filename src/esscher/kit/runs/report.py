@@ -52,11 +52,13 @@ class Verdict:
         claim: the sentence that is judged.
         outcome: "holds", "fails", or "open" where the numbers do not decide.
         detail: the numbers behind it.
+        word: what the badge says instead of the outcome, such as "collapsed".
     """
 
     claim: str
     outcome: Literal["holds", "fails", "open"]
     detail: str = ""
+    word: str = ""
 
 
 class Report:
@@ -138,7 +140,7 @@ class Report:
     def verdicts(self, verdicts: Sequence[Verdict]) -> Report:
         """Add a table of claims, each with a badge that says in words whether it holds."""
         rows = "".join(
-            f'<tr><td><span class="badge {v.outcome}">{_WORDS[v.outcome]}</span></td>'
+            f'<tr><td><span class="badge {v.outcome}">{escape(_badge(v))}</span></td>'
             f"<td>{escape(v.claim)}</td><td>{escape(v.detail)}</td></tr>"
             for v in verdicts
         )
@@ -175,6 +177,11 @@ class Report:
     def _figure(self, content: str, caption: str) -> Report:
         note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         return self._add(f"<figure>{content}{note}</figure>")
+
+
+def _badge(verdict: Verdict) -> str:
+    sign, _, word = _WORDS[verdict.outcome].partition(" ")
+    return f"{sign} {verdict.word or word}"
 
 
 def _show(value: object, *, with_n: bool = True) -> str:

@@ -1,0 +1,144 @@
+"""The `esscher align` commands, as the command line calls them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esscher.align.demo import DEMO_RATES, compare_objectives
+from esscher.align.evaluate import evaluate as measure
+from esscher.align.fit import fitted_moments
+from esscher.align.modelling import build_target, load_prior, read_prompts
+from esscher.align.options import (
+    CompareOptions,
+    DemoOptions,
+    EvaluateOptions,
+    FitOptions,
+    SampleOptions,
+)
+from esscher.align.report import write_fit_report
+from esscher.align.run import finish_fit, model_of
+from esscher.align.sampling import sample_posterior
+from esscher.align.train import Info, State
+from esscher.core.sample import importance_resample, rejection
+from esscher.core.target import Target
+from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.runs.folder import Run
+from esscher.kit.runs.output import Output
+from esscher.kit.runs.seeds import Streams
+
+__all__ = ["compare", "demo", "evaluate", "fit", "sample"]
+
+
+def demo(config: DemoOptions, output: Output, *, resume: Path | None = None) -> dict[str, Any]:
+    """Show collapse and posterior on functions that compile, and say how close each came."""
+    options = config.comparison()
+    run = _run("demo", config, resume)
+    with run:
+        result = compare_objectives(options, run, output, DEMO_RATES)
+    output.say(f"report: {result['report']}")
+    return _without_texts(result)
+
+
+def compare(
+    config: CompareOptions, output: Output, *, resume: Path | None = None
+) -> dict[str, Any]:
+    """Fit several objectives to one target at an equal number of draws and measure them."""
+    run = _run("compare", config, resume)
+    with run:
+        return _without_texts(compare_objectives(config, run, output))
+
+
+def fit(config: FitOptions, output: Output, *, resume: Path | None = None) -> dict[str, Any]:
+    """Train a model towards a target and measure how close it came."""
+    run = _run("fit", config, resume)
+    with run, output.progress(config.steps, f"fit {config.objective}") as progress:
+
+        def on_step(done: int, total: int, info: Info, state: State) -> None:
+            progress.total = total
+            progress.update(
+                done - progress.done,
+                ESS=f"{100 * info.ess:.0f} %",
+                log_Z=state.log_z.estimate(),
+                KL_prior=info.kl_prior,
+            )
+
+        numbers = finish_fit(config, run, output, on_step)
+        report = write_fit_report(run, config, numbers)
+    return {"report": str(report), "run": str(run.path), **numbers}
+
+
+def evaluate(config: EvaluateOptions, output: Output) -> dict[str, Any]:
+    """Measure how close a model is to a target."""
+    prior, known = load_prior(config.prior, output)
+    target = fitted_moments(build_target(prior, config), config.seed)
+    model = model_of(config.model, prior)
+    prompts = read_prompts(config.prompts)
+    numbers = measure(
+        model, target, config.n, seed=config.seed, floor=config.floor, prompts=prompts
+    )
+    return {"model": config.model or config.prior, "prior": known, **numbers.to_json()}
+
+
+def sample(config: SampleOptions, output: Output) -> dict[str, Any]:
+    """Draw texts from a target, or from a model as it is."""
+    prior, _ = load_prior(config.prior, output)
+    model = model_of(config.model, prior)
+    if config.method == "model":
+        rng = Streams(config.seed).torch("sample")
+        texts: Sequence[Any] = model.items(model.sample(config.n, rng=rng).x)
+        facts: dict[str, Any] = {}
+    else:
+        target = fitted_moments(build_target(prior, config), config.seed)
+        texts, facts = _from_target(target, model, config)
+    _write(texts, config.out, output)
+    written = None if config.out is None else str(config.out)
+    return {"method": config.method, "n": len(texts), "out": written, **facts}
+
+
+def _from_target(
+    target: Target, model: LanguageModel, config: SampleOptions
+) -> tuple[Sequence[Any], dict[str, Any]]:
+    if config.method == "quasi_rejection":
+        drawn = sample_posterior(
+            target,
+            model,
+            config.n,
+            tvd=config.tvd,
+            log_bound=config.log_bound,
+            seed=config.seed,
+        )
+        quality = drawn.quality
+        facts = {"acceptance": quality.acceptance.to_json(), "tvd": quality.tvd.to_json()}
+        return model.items(drawn.x), {**facts, "log_bound": quality.log_bound}
+    rng: torch.Generator = Streams(config.seed).torch("sample")
+    if config.method == "rejection":
+        bound = 0.0 if config.log_bound is None else config.log_bound
+        exact = rejection(target, model, bound, config.n, rng=rng)
+        return model.items(exact.x), {"acceptance": exact.acceptance.to_json()}
+    picked = importance_resample(target, model, config.n, rng=rng)
+    return model.items(picked.x), {"log_z": picked.log_z.to_json(), "pareto_k": picked.pareto_k}
+
+
+def _write(texts: Sequence[Any], out: Path | None, output: Output) -> None:
+    lines = "".join(json.dumps({"completion": text}, ensure_ascii=False) + "\n" for text in texts)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(lines, encoding="utf-8")
+    elif not output.json:
+        sys.stdout.write(lines)
+
+
+def _run(verb: str, config: FitOptions | DemoOptions, resume: Path | None) -> Run:
+    if resume is not None:
+        return Run.open(resume, config)
+    return Run.create(config.runs, "align", verb, config.name, config=config, seed=config.seed)
+
+
+def _without_texts(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key != "samples"}

@@ -1,0 +1,106 @@
+"""The main job on a real task that needs no download: functions that compile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from esscher.align.compare import FITS, fit_all, jobs_of
+from esscher.align.evaluate import evaluate
+from esscher.align.fit import fitted_moments
+from esscher.align.modelling import build_target, load_prior, read_prompts
+from esscher.align.objectives import OBJECTIVES
+from esscher.align.options import CompareOptions
+from esscher.align.report import write_report
+from esscher.align.run import MODEL, samples_of
+from esscher.align.sampling import sample_posterior
+from esscher.core.target import Target
+from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.lm.loading import load_language_model
+from esscher.kit.runs.folder import Run
+from esscher.kit.runs.output import Output
+
+__all__ = ["DEMO_RATES", "closest", "compare_objectives"]
+
+DEMO_RATES = {"rl": 5e-4}
+"""Plain RL gets the rate at which it shows its optimum within the demo; the rate that suits the
+others only delays it."""
+SHOWN = 8
+POSTERIOR_DRAWS = 256
+POSTERIOR = "posterior (quasi-rejection)"
+
+
+def compare_objectives(
+    options: CompareOptions, run: Run, output: Output, rates: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Fit every objective, measure all on the same terms, draw from the posterior, report.
+
+    Returns:
+        {"report", "run", "prior", "objectives", "sampler"}, as the command prints it.
+    """
+    prior, known = load_prior(options.prior, output)
+    jobs = jobs_of(options, run, rates)
+    results = fit_all(jobs, options.workers, output)
+    target = fitted_moments(build_target(prior, options), options.seed)
+    prompts = read_prompts(options.prompts)
+    output.say("measuring the prior and drawing from the posterior")
+    start = evaluate(
+        prior, target, options.n, seed=options.seed, floor=options.floor, prompts=prompts
+    ).to_json()
+    best = closest(results)
+    proposal = _model(run, best) if best else prior
+    columns = {"prior": _texts(prior, target, options.seed, prompts)}
+    for objective in results:
+        columns[objective] = _texts(_model(run, objective), target, options.seed, prompts)
+    sampler = None
+    if prompts is None:
+        sampler, columns[POSTERIOR] = _posterior(target, proposal, options.seed)
+        sampler["proposal"] = best or "prior"
+    numbers = {
+        "prior": {**known, **start},
+        "objectives": results,
+        "sampler": sampler,
+        "samples": columns,
+    }
+    report = write_report(run, options, numbers)
+    run.finish(numbers)
+    return {"report": str(report), "run": str(run.path), **numbers}
+
+
+def closest(results: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The objective with the lowest KL(p*‖π) among those that approximate the target."""
+    known = [
+        (result["kl_target_model"]["mean"], name)
+        for name, result in results.items()
+        if OBJECTIVES[name].minimises is not None and result["kl_target_model"]["mean"] is not None
+    ]
+    return min(known)[1] if known else None
+
+
+def _model(run: Run, objective: str) -> LanguageModel:
+    folders = sorted((run.path / FITS / objective).glob("*_align-fit_*"))
+    return load_language_model(folders[-1] / MODEL)
+
+
+def _texts(model: LanguageModel, target: Target, seed: int, prompts: list[str] | None) -> list[str]:
+    rows = samples_of(model, target, SHOWN, seed, prompts)
+    return [f"{row.get('prompt', '')}{row['text']}" for row in rows]
+
+
+def _posterior(
+    target: Target, proposal: LanguageModel, seed: int
+) -> tuple[dict[str, Any], list[str]]:
+    drawn = sample_posterior(target, proposal, POSTERIOR_DRAWS, tvd=0.1, seed=seed)
+    quality = drawn.quality
+    sampler = {
+        "acceptance": quality.acceptance.to_json(),
+        "tvd": quality.tvd.to_json(),
+        "kl": quality.kl.to_json(),
+        "log_bound": quality.log_bound,
+        "n_proposed": drawn.n_proposed,
+        "curve": [
+            {"log_bound": r.log_bound, "acceptance": r.acceptance.mean, "tvd": r.tvd.mean}
+            for r in drawn.curve
+        ],
+    }
+    return sampler, [str(text) for text in proposal.items(drawn.x)][:SHOWN]

@@ -1,0 +1,150 @@
+"""Configurations of the `esscher align` commands: what flags, TOML files and docs show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from esscher.align.config import FitConfig
+from esscher.align.modelling import TargetOptions
+from esscher.align.objectives import OBJECTIVES
+from esscher.errors import ConfigError
+
+__all__ = ["CompareOptions", "DemoOptions", "EvaluateOptions", "FitOptions", "SampleOptions"]
+
+
+@dataclass(frozen=True)
+class FitOptions(TargetOptions):
+    """`esscher align fit`: the target, and how to train towards it."""
+
+    objective: str = "forward_kl"
+    """forward_kl, js, reverse_kl, rl, sft_posterior or vargrad."""
+    proposal: Literal["auto", "on_policy", "prior", "adaptive"] = "auto"
+    """Law that draws the training samples; auto takes the objective's own choice."""
+    steps: int | None = None
+    """Optimiser steps; by default what suits the model."""
+    batch: int | None = None
+    """Draws per step; by default what suits the model."""
+    lr: float | None = None
+    """Peak learning rate of Adam; by default what suits the model."""
+    group: int = 16
+    """Draws per prompt, where there are prompts."""
+    average: float = 0.95
+    """Decay of the moving average of the weights, which is the result; 0 for none."""
+    floor: float = 5.0
+    """Nats: a ruled-out draw counts as log-weight -floor where a finite one is needed."""
+    kl_cap: float = 100.0
+    """KL(π‖p0) in nats at which training stops."""
+    seed: int = 0
+    """One integer for every random number."""
+    n: int = 1000
+    """Draws of the final evaluation."""
+    runs: Path = Path("runs")
+    """Folder that holds the run folders."""
+    name: str = "fit"
+    """Name of the run."""
+
+    def config(self) -> FitConfig:
+        """The training settings among these."""
+        names = {f.name for f in fields(FitConfig)} & {f.name for f in fields(self)}
+        return FitConfig(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(TargetOptions):
+    """`esscher align evaluate`: a model against a target."""
+
+    model: str | None = None
+    """Model to measure: a model folder or a run of `align fit`; the prior itself by default."""
+    n: int = 1000
+    """Draws of the model and of the target, at least 25."""
+    floor: float = 5.0
+    """Nats: a ruled-out draw counts as log-weight -floor in KL(π‖p*)."""
+    seed: int = 0
+    """One integer for every random number."""
+
+
+@dataclass(frozen=True)
+class SampleOptions(TargetOptions):
+    """`esscher align sample`: draws of a target or of a model."""
+
+    method: Literal["quasi_rejection", "rejection", "resample", "model"] = "quasi_rejection"
+    """quasi_rejection and rejection draw from the target through a proposal; resample picks among
+    weighted proposals; model draws from the model as it is."""
+    model: str | None = None
+    """Proposal: a model folder or a run of `align fit`; the prior by default."""
+    n: int = 100
+    """Draws wanted."""
+    tvd: float = 0.1
+    """Total variation to the target that quasi-rejection may keep, in (0, 1)."""
+    log_bound: float | None = None
+    """log of the bound on P/q, nats, where it is known; otherwise found from 2,000 draws."""
+    out: Path | None = None
+    """JSON Lines file for the texts; standard output by default."""
+    seed: int = 0
+    """One integer for every random number."""
+
+
+@dataclass(frozen=True)
+class CompareOptions(FitOptions):
+    """`esscher align compare`: several objectives at an equal number of draws."""
+
+    objectives: tuple[str, ...] = tuple(OBJECTIVES)
+    """Objectives to compare; repeat the flag."""
+    workers: int = 2
+    """Processes, one thread each."""
+    name: str = "compare"
+    """Name of the run."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        for objective in self.objectives:
+            FitConfig(objective)
+        if not self.objectives or self.workers < 1:
+            raise ConfigError(
+                f"compare needs an objective and a worker, got {self.objectives} and {self.workers}"
+            )
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """`esscher align demo`: the whole idea on a small model that needs no download."""
+
+    objectives: tuple[str, ...] = (
+        "rl",
+        "reverse_kl",
+        "forward_kl",
+        "js",
+        "vargrad",
+        "sft_posterior",
+    )
+    """Objectives to compare; repeat the flag."""
+    steps: int = 60
+    """Optimiser steps of each objective."""
+    batch: int = 256
+    """Draws per step; steps · batch is the sampling budget each objective gets."""
+    n: int = 1000
+    """Draws of each final evaluation."""
+    workers: int = 2
+    """Processes, one thread each."""
+    seed: int = 0
+    """One integer for every random number."""
+    runs: Path = Path("runs")
+    """Folder that holds the run folders."""
+    name: str = "stdlib"
+    """Name of the run."""
+
+    def comparison(self) -> CompareOptions:
+        """The comparison the demo makes."""
+        return CompareOptions(
+            condition=("compiles",),
+            objectives=self.objectives,
+            steps=self.steps,
+            batch=self.batch,
+            n=self.n,
+            workers=self.workers,
+            seed=self.seed,
+            runs=self.runs,
+            name=self.name,
+        )

@@ -1,0 +1,102 @@
+"""One fit from its options to its numbers, in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from esscher.align.evaluate import evaluate
+from esscher.align.fit import FitResult, fit, fitted_moments
+from esscher.align.modelling import build_target, load_prior, read_prompts
+from esscher.align.options import FitOptions
+from esscher.align.train import Info, State
+from esscher.align.watch import make_watcher
+from esscher.core.target import Target
+from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.lm.loading import load_language_model
+from esscher.kit.runs.folder import Run
+from esscher.kit.runs.output import Output
+from esscher.kit.runs.seeds import Streams
+
+__all__ = ["MODEL", "finish_fit", "model_of", "samples_of"]
+
+MODEL = "model"
+"""Folder in a fit's run that holds the fitted model."""
+WATCH_DRAWS = 250
+SAVE_EVERY = 10
+SHOWN = 12
+"""Texts kept in a run's samples.jsonl."""
+
+OnStep = Callable[[int, int, Info, State], None]
+
+
+def finish_fit(
+    options: FitOptions, run: Run, output: Output, on_step: OnStep | None = None
+) -> dict[str, Any]:
+    """Train, evaluate and write everything into the run; continues where the run was stopped.
+
+    Returns:
+        The evaluation as plain numbers, with what the prior is, seconds excluded.
+    """
+    prior, known = load_prior(options.prior, output)
+    prompts = read_prompts(options.prompts)
+    target = fitted_moments(build_target(prior, options), options.seed)
+    watch = make_watcher(
+        target, n=WATCH_DRAWS, seed=options.seed, floor=options.floor, prompts=prompts
+    )
+    result = fit(
+        prior,
+        target,
+        config=options.config(),
+        prompts=prompts,
+        run=run,
+        save_every=SAVE_EVERY,
+        watch=watch,
+        on_step=on_step,
+    )
+    result.policy.save(run.path / MODEL)
+    measured = _conclude(options, run, result, target)
+    numbers = {"objective": options.objective, "prior": known, **measured}
+    run.finish(numbers)
+    return numbers
+
+
+def _conclude(options: FitOptions, run: Run, result: FitResult, target: Target) -> dict[str, Any]:
+    prompts = read_prompts(options.prompts)
+    evaluation = evaluate(
+        result.policy, target, options.n, seed=options.seed, floor=options.floor, prompts=prompts
+    )
+    texts = samples_of(result.policy, target, SHOWN, options.seed, prompts)
+    last = result.history[-1]["step"] if result.history else 0
+    for row in texts:
+        run.sample(last, **row)
+    return {
+        **evaluation.to_json(),
+        "log_z_training": None if result.log_z is None else result.log_z.to_json(),
+        "steps": last,
+        "stopped": result.stopped,
+    }
+
+
+def samples_of(
+    model: LanguageModel, target: Target, n: int, seed: int, prompts: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """N draws of a model as {"text", "allowed"} rows, with their prompts where there are any."""
+    rng = Streams(seed).torch("shown")
+    context = None if prompts is None else [prompts[i % len(prompts)] for i in range(n)]
+    x = model.sample(n, context=context, rng=rng).x
+    allowed = (target.log_weight(x, context) > float("-inf")).tolist()
+    rows = zip(model.items(x), allowed, context or [""] * n, strict=True)
+    return [
+        {"text": text, "allowed": fine} | ({"prompt": prompt} if prompt else {})
+        for text, fine, prompt in rows
+    ]
+
+
+def model_of(path: str | None, prior: LanguageModel) -> LanguageModel:
+    """The model in a folder or in a fit's run; the prior for None."""
+    if path is None:
+        return prior
+    folder = Path(path)
+    return load_language_model(folder / MODEL if (folder / MODEL).is_dir() else folder)
