@@ -25,7 +25,7 @@ class Scored(NamedTuple):
         log_q: under the law that drew them.
         log_prior: under the prior.
         log_weight: of the evidence; -inf where it rules a draw out.
-        copies: [B] how often the same draw, prompt included, occurs in the batch.
+        copies: [B] how often the same draw occurs in its group.
     """
 
     x: Any
@@ -77,7 +77,7 @@ def propose(
     log_prior = log_q if own else target.prior.log_prob(x, context=context)
     log_prior = target.prior_power * log_prior.double()
     weight = weigh(target, x, context)
-    return Scored(x, context, groups, log_q.double(), log_prior, weight, _copies(x, context))
+    return Scored(x, context, groups, log_q.double(), log_prior, weight, _copies(x, groups))
 
 
 def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:
@@ -88,15 +88,15 @@ def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:
     return target.log_weight(x, context)
 
 
-def _copies(x: Any, context: list[str] | None) -> Tensor:
-    if isinstance(x, Tensor) and context is None:
-        _, position, counts = torch.unique(x, return_inverse=True, return_counts=True)
+def _copies(x: Any, groups: Tensor) -> Tensor:
+    if isinstance(x, Tensor):
+        keys = groups * (int(x.max()) + 1) + x
+        _, position, counts = torch.unique(keys, return_inverse=True, return_counts=True)
         copies: Tensor = counts[position]
         return copies
-    rows = x.tolist() if isinstance(x, Tensor) else [tuple(row) for row in x.lists()]
-    keys: list[Any] = rows if context is None else list(zip(context, rows, strict=True))
-    count = Counter(keys)
-    return torch.tensor([count[key] for key in keys])
+    rows = list(zip(groups.tolist(), map(tuple, x.lists()), strict=True))
+    count = Counter(rows)
+    return torch.tensor([count[row] for row in rows])
 
 
 def floored(log_weight: Tensor, floor: float) -> Tensor:

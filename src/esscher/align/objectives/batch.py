@@ -19,7 +19,7 @@ class Batch(NamedTuple):
         log_weight: the evidence's part of log_target.
         log_z: [] or [B], current estimate of the target's log normaliser.
         groups: [B] int64, draws that share a context.
-        copies: [B] int64, how often the same draw occurs in the batch.
+        copies: [B] int64, how often the same draw occurs in its group.
     """
 
     log_pi: Tensor

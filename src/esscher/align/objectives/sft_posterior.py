@@ -9,6 +9,9 @@ from esscher.align.objectives.batch import Batch
 
 __all__ = ["sft_posterior"]
 
+RARE = -40.0
+"""Nats below which a draw's chance to be included is n q, to all digits of a float64."""
+
 
 def sft_posterior(batch: Batch) -> Tensor:
     """Cross-entropy of p* estimated on weighted draws: E_q[P/(Zq) (-log π)].
@@ -25,6 +28,9 @@ def sft_posterior(batch: Batch) -> Tensor:
     """
     _, group, size = torch.unique(batch.groups, return_inverse=True, return_counts=True)
     n = size[group].to(batch.log_q.dtype)
-    included = -torch.expm1(n * torch.log1p(-batch.log_q.exp().clamp(max=1 - 1e-12)))
-    weight = (batch.log_target - batch.log_z).exp() / (included * batch.copies)
+    absent = n * torch.log1p(-batch.log_q.exp().clamp(max=1 - 1e-12))
+    # n q where 1 - (1 - q)^n would round, or q underflow: texts of a few hundred tokens.
+    rare = batch.log_q < RARE
+    log_included = torch.where(rare, n.log() + batch.log_q, (-absent.expm1()).log())
+    weight = (batch.log_target - batch.log_z - log_included).exp() / batch.copies
     return -(weight * batch.log_pi).sum() / len(size)
