@@ -125,7 +125,9 @@ def bound_text(want: Mapping[str, Any] | None) -> str:
 
 def print_table(name: str, numbers: Numbers, rows: Sequence[Mapping[str, Any]], file: Any) -> None:
     width = max([len(row["number"]) for row in rows] + [6])
-    print(f"{name}\n{'number':{width}s}  {'got: median [min, max]':38s}  {'passes if':18s}", file=file)
+    print(
+        f"{name}\n{'number':{width}s}  {'got: median [min, max]':38s}  {'passes if':18s}", file=file
+    )
     for row in rows:
         got = numbers.get(row["number"])
         shown = "not measured" if got is None else got.show()

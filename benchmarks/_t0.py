@@ -105,7 +105,7 @@ def trl_missing() -> bool:
     return False
 
 
-def trl_trainer(kind: str, steps: int, *, lr: float, callback: Any, **settings: Any):
+def trl_trainer(kind: str, steps: int, *, lr: float, callback: Any, seed: int = 0, **settings: Any):
     """A GRPO or RLOO trainer on T0, everything but the batch shape and beta at its default.
 
     The reference model is read back from `config._name_or_path`, so the model is saved first.
@@ -133,7 +133,7 @@ def trl_trainer(kind: str, steps: int, *, lr: float, callback: Any, **settings: 
         report_to="none",
         save_strategy="no",
         disable_tqdm=True,
-        seed=0,
+        seed=seed,
         **settings,
     )
     return getattr(trl, f"{kind}Trainer")(

@@ -72,33 +72,35 @@ def generate(
 def _generate(
     model: Decodable, prompts: Tensor, owner: Tensor, uniforms: Tensor, end: int
 ) -> tuple[Sequences, Tensor]:
-    """Continue prompts [P, t]: row i continues `owner[i]` with the uniforms [max_new, n] of its own.
+    """Continue prompts [P, t]: row i continues `owner[i]` with its own uniforms [max_new, n].
 
     Rows share every pass, whichever prompt they continue.
     """
     max_new, n = uniforms.shape
     tokens = torch.full((n, max_new), end)
-    log_prob = torch.zeros(n, dtype=torch.float64)
-    lengths = torch.full((n,), max_new)
-    finished = torch.zeros(n, dtype=torch.bool)
+    log_prob, lengths = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.long)
+    finished = torch.ones(n, dtype=torch.bool)
     logits, decoder = model.prefill(prompts, owner, max_new)
+    # What follows is about the rows still decoded; they are written back when rows are dropped.
     alive = torch.arange(n)
+    total, count, running = log_prob.clone(), lengths.clone(), finished.clone()
     for t in range(max_new):
         chosen, step_log_prob = draw(logits, uniforms[t, alive, None])
         tokens[alive, t] = chosen
-        running = ~finished[alive]
-        log_prob[alive] += torch.where(running, step_log_prob.double(), 0.0)
-        ended = alive[running & (chosen == end)]
-        lengths[ended] = t + 1
-        finished[ended] = True
-        running = ~finished[alive]
+        total += torch.where(running, step_log_prob, 0.0)
+        count += running
+        running &= chosen != end
         left = int(running.sum())
         if left == 0 or t + 1 == max_new:
             break
         if left < COMPACT_BELOW * len(alive):
-            decoder.select(running.nonzero()[:, 0])
-            alive, chosen = alive[running], chosen[running]
+            log_prob[alive], lengths[alive] = total, count
+            kept = running.nonzero()[:, 0]
+            decoder.select(kept)
+            alive, chosen, running = alive[kept], chosen[kept], running[kept]
+            total, count = total[kept], count[kept]
         logits = decoder.step(chosen)
+    log_prob[alive], lengths[alive], finished[alive] = total, count, ~running
     _check_numbers(log_prob)
     width = int(lengths.max()) if n else 0
     return Sequences(tokens[:, :width], lengths, finished), log_prob

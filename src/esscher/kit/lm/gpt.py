@@ -144,9 +144,7 @@ class GPT(nn.Module):
         """[B, t] new ids -> [B, V] logits after the last of them; fills the cache."""
         return nn.functional.linear(self.hidden(tokens, cache)[:, -1], self.embed.weight)
 
-    def prefill(
-        self, prompts: Tensor, owner: Tensor, max_new: int
-    ) -> tuple[Tensor, GPTDecoder]:
+    def prefill(self, prompts: Tensor, owner: Tensor, max_new: int) -> tuple[Tensor, GPTDecoder]:
         """Read prompts [P, t] once each; row i continues prompt `owner[i]`.
 
         Returns logits [n, V] of what follows and the decoder that goes on with the n rows.
