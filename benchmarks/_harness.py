@@ -94,7 +94,7 @@ def one_thread() -> None:
 
 
 def compare(name: str, numbers: Numbers, expected: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row per number: what was got, what is expected, and whether it passes (None: not judged)."""
+    """A row per number: got, expected, and whether it passes (None: not judged)."""
     rows = []
     for key in dict.fromkeys([*numbers, *expected]):
         got, want = numbers.get(key), expected.get(key)

@@ -1,4 +1,4 @@
-"""Configuration T0: a two-layer model over single characters, eight prompts, reward = share of 'a'.
+"""Configuration T0: a two-layer model over characters, eight prompts, reward = share of 'a'.
 
 The small GPT and the transformers model have the same shape (width 64, two layers, two heads, 64
 ids, 64 positions); every system sees the same prompts, each behind the start token.
@@ -49,7 +49,8 @@ class CharTokenizer:
 
 
 def share_of_a(text: str) -> float:
-    return text.count("a") / max(1, len(text))
+    """Of the `MAX_NEW` places a completion may fill, so that ending early does not pay."""
+    return text.count("a") / MAX_NEW
 
 
 def reward(texts):
@@ -147,7 +148,7 @@ def trl_trainer(kind: str, steps: int, *, lr: float, callback: Any, seed: int = 
 
 
 def at_steps(action: Callable[[int], None]):
-    """A transformers callback that calls `action(steps done)` after every step and hides the log."""
+    """A transformers callback that calls `action(steps done)` after every step."""
     from transformers import TrainerCallback
 
     class AtSteps(TrainerCallback):

@@ -1,6 +1,6 @@
 """Where training ends on configuration T0: E[r] after 160 steps against the posterior's.
 
-The posterior's value comes from 9600 prior draws by self-normalised importance sampling. All runs
+The posterior's value comes from 38,400 prior draws by self-normalised importance sampling. All runs
 use the learning rate 3e-3: ours with the default schedule, TRL's constant. A final value is the
 mean reward of 9600 fresh draws.
 """
@@ -25,7 +25,7 @@ from esscher.core.importance import normalised_weights
 from esscher.kit.lm.hf import TransformersLM
 from esscher.kit.lm.language_model import LanguageModel
 
-STEPS, LR, DRAWS, SEEDS = 160, 3e-3, 9600, (0, 1, 2)
+STEPS, LR, DRAWS, PRIOR_DRAWS, SEEDS = 160, 3e-3, 9600, 38_400, (0, 1, 2)
 OURS = {
     "small": ("reverse_kl", "vargrad"),
     "hf": ("reverse_kl", "vargrad"),
@@ -33,9 +33,9 @@ OURS = {
 PEERS = ("GRPO", "RLOO")
 
 
-def rewards(lm: LanguageModel, seed: int = 1234) -> torch.Tensor:
-    """Reward of 9600 draws, as many from every prompt."""
-    prompts = [p for p in _t0.PROMPTS for _ in range(DRAWS // len(_t0.PROMPTS))]
+def rewards(lm: LanguageModel, n: int = DRAWS, seed: int = 1234) -> torch.Tensor:
+    """Reward of n draws, as many from every prompt."""
+    prompts = [p for p in _t0.PROMPTS for _ in range(n // len(_t0.PROMPTS))]
     drawn = lm.sample(len(prompts), context=prompts, rng=torch.Generator().manual_seed(seed))
     return torch.tensor(_t0.reward(lm.items(drawn.x)), dtype=torch.float64)
 
@@ -43,12 +43,12 @@ def rewards(lm: LanguageModel, seed: int = 1234) -> torch.Tensor:
 def posterior_mean(prior: LanguageModel) -> Estimate:
     """E_p*[r], every prompt normalised by itself; the error by the delta method."""
     parts = []
-    for r in rewards(prior).view(len(_t0.PROMPTS), -1):
+    for r in rewards(prior, PRIOR_DRAWS).view(len(_t0.PROMPTS), -1):
         weight = normalised_weights(r / _t0.BETA)
         mean = float((weight * r).mean())
         parts.append((mean, float((weight**2 * (r - mean) ** 2).mean()) / len(r)))
     se = sum(p[1] for p in parts) ** 0.5 / len(parts)
-    return Estimate(sum(p[0] for p in parts) / len(parts), se, DRAWS)
+    return Estimate(sum(p[0] for p in parts) / len(parts), se, PRIOR_DRAWS)
 
 
 def our_end(prior: LanguageModel, objective: str, seed: int) -> Estimate:

@@ -1,8 +1,8 @@
 """Every objective on a world small enough to sum over: 364 texts, exact distance to the posterior.
 
 Letters are 0, 1, 2. The reward is the number of "0 then 1", half a point for a 2, less a quarter
-for a full length of five; β = 0.5. The second table gives the fixed points of ways to use the KL
-term that are met in practice and do not lead to the posterior, from exact expectations.
+for the full length of five, the end counted; β = 0.5. The second table gives the fixed points of
+ways to use the KL term that are met in practice and miss the posterior, from exact expectations.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 from _harness import Numbers, main, note, one_thread, single
 from torch import Tensor
@@ -31,12 +31,12 @@ STEPS, LR = 1500, 0.05
 
 
 def reward(texts: Iterable[list[int]]) -> list[float]:
-    return [_points([t for t in text if t < 3]) for text in texts]
+    return [_points(text) for text in texts]
 
 
-def _points(letters: list[int]) -> float:
-    pairs = sum(pair == (0, 1) for pair in zip(letters, letters[1:], strict=False))
-    return pairs + 0.5 * (2 in letters) - 0.25 * len(letters) / 5
+def _points(ids: list[int]) -> float:
+    pairs = sum(pair == (0, 1) for pair in itertools.pairwise(ids))
+    return pairs + 0.5 * (2 in ids) - 0.25 * len(ids) / 5
 
 
 def objectives(names: Iterable[str] = tuple(OBJECTIVES)) -> Numbers:
@@ -58,12 +58,11 @@ def objectives(names: Iterable[str] = tuple(OBJECTIVES)) -> Numbers:
 
 
 class World:
-    """The 364 texts with logits N(0, 0.7²) from numpy's seed 0, token by token."""
+    """The 364 texts of `TabularLM()`, token by token."""
 
     def __init__(self) -> None:
         lm = TabularLM()
-        logits = np.random.default_rng(0).normal(0.0, 0.7, (121, 4))
-        self.logits = torch.from_numpy(logits)
+        self.logits = lm.module().get_parameter("logits").detach()
         outcomes = lm.items(lm.enumerate())
         self.index = torch.zeros(len(outcomes), 5, dtype=torch.int64)
         self.used = torch.zeros(len(outcomes), 5, dtype=torch.bool)
