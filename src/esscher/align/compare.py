@@ -19,7 +19,7 @@ from esscher.kit.runs.output import Output
 from esscher.kit.runs.progress import Progress
 from esscher.kit.runs.record import Record
 
-__all__ = ["FITS", "Job", "fit_all", "jobs_of"]
+__all__ = ["FITS", "Job", "fit_all", "jobs_of", "run_job"]
 
 FITS = "fits"
 """Folder in a comparison's run that holds the runs of its fits."""
