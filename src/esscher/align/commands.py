@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from esscher.align.options import (
     SampleOptions,
 )
 from esscher.align.report import write_fit_report
-from esscher.align.run import finish_fit, model_of
+from esscher.align.run import finish_fit, model_of, prepare
 from esscher.align.sampling import sample_posterior
 from esscher.align.train import Info, State
 from esscher.core.sample import importance_resample, rejection
@@ -56,6 +57,7 @@ def compare(
 
 def fit(config: FitOptions, output: Output, *, resume: Path | None = None) -> dict[str, Any]:
     """Train a model towards a target and measure how close it came."""
+    prepared = prepare(config, output)
     run = _run("fit", config, resume)
     with run, output.progress(config.steps, f"fit {config.objective}") as progress:
 
@@ -68,7 +70,7 @@ def fit(config: FitOptions, output: Output, *, resume: Path | None = None) -> di
                 KL_prior=info.kl_prior,
             )
 
-        numbers = finish_fit(config, run, output, on_step)
+        numbers = finish_fit(config, prepared, run, on_step)
         report = write_fit_report(run, config, numbers)
     return {"report": str(report), "run": str(run.path), **numbers}
 
@@ -122,7 +124,8 @@ def _from_target(
         exact = rejection(target, model, bound, config.n, rng=rng)
         return model.items(exact.x), {"acceptance": exact.acceptance.to_json()}
     picked = importance_resample(target, model, config.n, rng=rng)
-    return model.items(picked.x), {"log_z": picked.log_z.to_json(), "pareto_k": picked.pareto_k}
+    tail = picked.pareto_k if math.isfinite(picked.pareto_k) else None
+    return model.items(picked.x), {"log_z": picked.log_z.to_json(), "pareto_k": tail}
 
 
 def _write(texts: Sequence[Any], out: Path | None, output: Output) -> None:

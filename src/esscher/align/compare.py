@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from esscher.align.options import CompareOptions, FitOptions
-from esscher.align.run import finish_fit
+from esscher.align.run import finish_fit, prepare
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.progress import Progress
 from esscher.kit.runs.record import Record
 
-__all__ = ["FITS", "Job", "fit_all", "jobs_of"]
+__all__ = ["FITS", "Job", "fit_all", "jobs_of", "run_job"]
 
 FITS = "fits"
 """Folder in a comparison's run that holds the runs of its fits."""
@@ -96,11 +96,13 @@ def _one_thread() -> None:
 
 def run_job(job: Job) -> dict[str, Any]:
     """Start or continue the job's run; called in a worker process."""
+    options = job.options
+    prepared = prepare(options, Output(quiet=True))
     run = _existing(job) or Run.create(
-        job.root, "align", "fit", job.options.name, config=job.options, seed=job.options.seed
+        job.root, "align", "fit", options.name, config=options, seed=options.seed
     )
     with run:
-        return finish_fit(job.options, run, Output(quiet=True))
+        return finish_fit(options, prepared, run)
 
 
 def _existing(job: Job) -> Run | None:
@@ -140,12 +142,13 @@ def _completed(
 
 
 def _show(jobs: Sequence[Job], progress: Progress) -> None:
-    rows = {job.options.objective: _last_row(job) for job in jobs}
-    fields_: dict[str, object] = {}
-    for objective, row in rows.items():
-        if row and row.get("ess") is not None and int(row["step"]) > 0:
-            fields_[objective] = _brief(row)
-    progress.update(_taken(jobs) - progress.done, **fields_)
+    active: dict[str, object] = {}
+    for job in jobs:
+        row = _last_row(job)
+        if row and 0 < int(row["step"]) < _planned(job):
+            active[job.options.objective] = _brief(row)
+    progress.forget()
+    progress.update(_taken(jobs) - progress.done, **active)
 
 
 def _brief(row: Mapping[str, Any]) -> str:

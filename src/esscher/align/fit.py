@@ -24,7 +24,7 @@ from esscher.kit.runs.checkpoint import checkpoint_steps
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.seeds import Streams
 
-__all__ = ["FitResult", "Watcher", "fit"]
+__all__ = ["FitResult", "Watcher", "fit", "fitted_moments"]
 
 PROBE = 512
 """Prior draws looked at before training."""
@@ -98,12 +98,12 @@ def fit(
     if prompts is not None and not prompts:
         raise ConfigError("prompts is empty; pass None for prompt-free texts")
     target = fitted_moments(target, config.seed)
-    constant = probe(target, prompts, config.seed)
+    constant = _probe(target, prompts, config.seed)
     state = init(policy.clone(), config)
     if constant is not None and OBJECTIVES[config.objective].minimises is not None:
         warnings.warn(constant, stacklevel=2)
         return FitResult(state.average, [], None, constant)
-    keeper = Keeper(run, save_every, watch, watch_every, on_step)
+    keeper = _Keeper(run, save_every, watch, watch_every, on_step)
     return _loop(state, target, config, prompts, keeper)
 
 
@@ -113,7 +113,7 @@ def fitted_moments(target: Target, seed: int) -> Target:
     return target.fit_moments(rng=Streams(seed).torch("moments")) if open_moments else target
 
 
-def probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | None:
+def _probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | None:
     """Look at prior draws before spending time: reachable, constant, deterministic?
 
     Returns:
@@ -145,7 +145,7 @@ def probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | Non
 
 
 @dataclass(frozen=True)
-class Keeper:
+class _Keeper:
     """Where a fit's numbers and checkpoints go; see `fit` for the fields."""
 
     run: Run | None
@@ -180,7 +180,7 @@ def _loop(
     target: Target,
     config: FitConfig,
     prompts: Sequence[str] | None,
-    keeper: Keeper,
+    keeper: _Keeper,
 ) -> FitResult:
     total = planned_steps(state.policy, config)
     history = keeper.resume(state)

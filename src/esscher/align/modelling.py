@@ -20,7 +20,14 @@ from esscher.kit.lm.pretrain import PretrainConfig
 from esscher.kit.lm.stdlib import compiles
 from esscher.kit.runs.output import Output
 
-__all__ = ["BUILTIN", "TargetOptions", "build_target", "load_prior", "read_prompts"]
+__all__ = [
+    "BUILTIN",
+    "TargetOptions",
+    "build_target",
+    "find_function",
+    "load_prior",
+    "read_prompts",
+]
 
 BUILTIN = "builtin:stdlib"
 PREDICATES: dict[str, Callable[[Sequence[str]], list[bool]]] = {"compiles": compiles}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from esscher.align.evaluate import evaluate
-from esscher.align.fit import FitResult, fit, fitted_moments
+from esscher.align.fit import FitResult, Watcher, fit, fitted_moments
 from esscher.align.modelling import build_target, load_prior, read_prompts
 from esscher.align.options import FitOptions
 from esscher.align.train import Info, State
@@ -19,7 +19,7 @@ from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.seeds import Streams
 
-__all__ = ["MODEL", "finish_fit", "model_of", "samples_of"]
+__all__ = ["MODEL", "Prepared", "finish_fit", "model_of", "prepare", "samples_of"]
 
 MODEL = "model"
 """Folder in a fit's run that holds the fitted model."""
@@ -31,39 +31,70 @@ SHOWN = 12
 OnStep = Callable[[int, int, Info, State], None]
 
 
-def finish_fit(
-    options: FitOptions, run: Run, output: Output, on_step: OnStep | None = None
-) -> dict[str, Any]:
-    """Train, evaluate and write everything into the run; continues where the run was stopped.
+class Prepared(NamedTuple):
+    """All that can fail for a reason in the options, made before there is a run folder.
 
-    Returns:
-        The evaluation as plain numbers, with what the prior is, seconds excluded.
+    Attributes:
+        prior: the model.
+        known: what is known about it.
+        target: prior and evidence, moments fitted.
+        prompts: or None.
+        watch: measures the policy on its way.
     """
-    prior, known = load_prior(options.prior, output)
+
+    prior: LanguageModel
+    known: dict[str, Any]
+    target: Target
+    prompts: list[str] | None
+    watch: Watcher
+
+
+def prepare(options: FitOptions, output: Output) -> Prepared:
+    """Read the options' names and look at the target.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: if a name leads nowhere.
+        InfeasibleError: if the target cannot be reached from the prior.
+    """
+    options.config()
     prompts = read_prompts(options.prompts)
+    prior, known = load_prior(options.prior, output)
     target = fitted_moments(build_target(prior, options), options.seed)
     watch = make_watcher(
         target, n=WATCH_DRAWS, seed=options.seed, floor=options.floor, prompts=prompts
     )
+    return Prepared(prior, known, target, prompts, watch)
+
+
+def finish_fit(
+    options: FitOptions, prepared: Prepared, run: Run, on_step: OnStep | None = None
+) -> dict[str, Any]:
+    """Train, evaluate and write everything into the run; continues where the run was stopped.
+
+    Returns:
+        The evaluation as plain numbers, with what the prior is.
+    """
     result = fit(
-        prior,
-        target,
+        prepared.prior,
+        prepared.target,
         config=options.config(),
-        prompts=prompts,
+        prompts=prepared.prompts,
         run=run,
         save_every=SAVE_EVERY,
-        watch=watch,
+        watch=prepared.watch,
         on_step=on_step,
     )
     result.policy.save(run.path / MODEL)
-    measured = _conclude(options, run, result, target)
-    numbers = {"objective": options.objective, "prior": known, **measured}
+    measured = _conclude(options, prepared, run, result)
+    numbers = {"objective": options.objective, "prior": prepared.known, **measured}
     run.finish(numbers)
     return numbers
 
 
-def _conclude(options: FitOptions, run: Run, result: FitResult, target: Target) -> dict[str, Any]:
-    prompts = read_prompts(options.prompts)
+def _conclude(
+    options: FitOptions, prepared: Prepared, run: Run, result: FitResult
+) -> dict[str, Any]:
+    target, prompts = prepared.target, prepared.prompts
     evaluation = evaluate(
         result.policy, target, options.n, seed=options.seed, floor=options.floor, prompts=prompts
     )

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Mapping
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import esscher
 from esscher.errors import ConfigError
-from esscher.kit.runs.files import read_json
 from esscher.kit.runs.output import Output
-from esscher.kit.runs.text import estimate_parts
 from esscher.kit.runs.typed import nearest
 
 __all__ = ["bench"]
 
 
 def bench(name: str | None = None, *, quick: bool = False, output: Output) -> dict[str, Any]:
-    """Run a benchmark of this checkout, or all of them.
+    """Run a benchmark of this checkout, or all of them, each in a process of its own.
 
-    A benchmark is `benchmarks/NAME.py` with `run(quick: bool, output: Output) -> dict` from
-    quantity to number or estimate; `benchmarks/expected.json` holds, by name, "quick" or "full" and
-    quantity, the expected "value" and its "tolerance".
+    A benchmark is a script `benchmarks/NAME.py` that takes `--quick` and `--json` and prints, as
+    its last line, one JSON object with "ok" and "numbers"; `benchmarks/expected.json` holds the
+    bounds.
 
     Args:
         name: the benchmark.
@@ -36,15 +35,25 @@ def bench(name: str | None = None, *, quick: bool = False, output: Output) -> di
     names = sorted(path.stem for path in folder.glob("[!_]*.py"))
     if name is not None and name not in names:
         raise ConfigError(f"no benchmark {name!r}{nearest(name, names)}; there are: {names}")
-    size = "quick" if quick else "full"
-    path = folder / "expected.json"
-    expected = read_json(path) if path.exists() else {}
-    rows = []
-    for each in names if name is None else [name]:
-        output.say(f"benchmark {each} ({size})")
-        numbers = _load(folder / f"{each}.py").run(quick=quick, output=output)
-        rows += _rows(each, numbers, expected.get(each, {}).get(size, {}))
-    return {"ok": all(row["within"] is not False for row in rows), "benchmarks": rows}
+    found = [_run(folder / f"{each}.py", quick, output) for each in names if name in (None, each)]
+    rows = [row for one in found for row in one.get("numbers", [])]
+    return {"ok": all(one["ok"] for one in found), "benchmarks": rows}
+
+
+def _run(script: Path, quick: bool, output: Output) -> dict[str, Any]:
+    output.say(f"benchmark {script.stem} ({'quick' if quick else 'full'})")
+    command = [sys.executable, str(script), "--json", *(["--quick"] if quick else [])]
+    errors = subprocess.DEVNULL if output.quiet else None
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    try:
+        result: dict[str, Any] = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        row = {"benchmark": script.stem, "number": f"exit code {done.returncode}", "passes": False}
+        return {"ok": False, "numbers": [row]}
+    if not output.json:
+        print("\n".join(lines[:-1]))
+    return result
 
 
 def _folder() -> Path:
@@ -56,29 +65,3 @@ def _folder() -> Path:
         "benchmarks are part of the source tree, not of the installed package; "
         f"run this in a checkout (looked in {places[0] / 'benchmarks'})"
     )
-
-
-def _load(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"esscher_benchmark_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _rows(
-    name: str, numbers: Mapping[str, Any], expected: Mapping[str, Mapping[str, float]]
-) -> list[dict[str, Any]]:
-    rows = []
-    for quantity in dict.fromkeys([*numbers, *expected]):
-        got, want = numbers.get(quantity), expected.get(quantity, {})
-        parts = estimate_parts(got)
-        value, tolerance = want.get("value"), want.get("tolerance")
-        mean = got if parts is None else parts["mean"]
-        within = None
-        if value is not None and tolerance is not None:
-            within = mean is not None and abs(mean - value) <= tolerance
-        row = {"benchmark": name, "quantity": quantity, "got": got}
-        rows.append(row | {"expected": value, "tolerance": tolerance, "within": within})
-    return rows

@@ -15,7 +15,15 @@ from esscher.core.law import Context, Law, Samples, items_of, join, take
 from esscher.core.target import Target
 from esscher.errors import ConfigError, NumericsError, TargetUnreachableError
 
-__all__ = ["Resample", "SampleResult", "importance_resample", "rejection", "unreachable"]
+__all__ = [
+    "Resample",
+    "SampleResult",
+    "check_counts",
+    "importance_resample",
+    "propose",
+    "rejection",
+    "unreachable",
+]
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ class SmallLM:
 
     def _token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         # Only generated positions go through the vocabulary projection.
-        states = self.network.hidden(ids)[mask]
+        rows = mask.flatten().nonzero()[:, 0]
+        states = self.network.hidden(ids).flatten(0, 1).index_select(0, rows)
         return nn.functional.linear(states, self.network.embed.weight)
 
     def items(self, x: Sequences) -> list[str]:

@@ -34,12 +34,14 @@ class Decoder(Protocol):
 class Decodable(Protocol):
     """A network that can be decoded."""
 
-    def prefill(self, prompt: Tensor, n: int, max_new: int) -> tuple[Tensor, Decoder]:
-        """Read a prompt [t] once for n rows; returns logits [n, V] and the decoder that goes on."""
+    def prefill(self, prompts: Tensor, owner: Tensor, max_new: int) -> tuple[Tensor, Decoder]:
+        """Read prompts [P, t] once each; row i continues prompt `owner[i]`.
+
+        Returns logits [n, V] of what follows and the decoder that goes on with the n rows.
+        """
         ...
 
 
-@torch.no_grad()
 def generate(
     model: Decodable, prompt: Tensor, n: int, *, max_new: int, end: int, rng: torch.Generator
 ) -> tuple[Sequences, Tensor]:
@@ -62,29 +64,43 @@ def generate(
     Raises:
         NumericsError: if the network's logits hold NaN or +inf.
     """
-    uniforms = torch.rand(max_new, n, 1, dtype=torch.float64, generator=rng)
+    uniforms = torch.rand(max_new, n, dtype=torch.float64, generator=rng)
+    return _generate(model, prompt[None], torch.zeros(n, dtype=torch.long), uniforms, end)
+
+
+@torch.no_grad()
+def _generate(
+    model: Decodable, prompts: Tensor, owner: Tensor, uniforms: Tensor, end: int
+) -> tuple[Sequences, Tensor]:
+    """Continue prompts [P, t]: row i continues `owner[i]` with its own uniforms [max_new, n].
+
+    Rows share every pass, whichever prompt they continue.
+    """
+    max_new, n = uniforms.shape
     tokens = torch.full((n, max_new), end)
-    log_prob = torch.zeros(n, dtype=torch.float64)
-    lengths = torch.full((n,), max_new)
-    finished = torch.zeros(n, dtype=torch.bool)
-    logits, decoder = model.prefill(prompt, n, max_new)
+    log_prob, lengths = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.long)
+    finished = torch.ones(n, dtype=torch.bool)
+    logits, decoder = model.prefill(prompts, owner, max_new)
+    # What follows is about the rows still decoded; they are written back when rows are dropped.
     alive = torch.arange(n)
+    total, count, running = log_prob.clone(), lengths.clone(), finished.clone()
     for t in range(max_new):
-        chosen, step_log_prob = draw(logits, uniforms[t, alive])
+        chosen, step_log_prob = draw(logits, uniforms[t, alive, None])
         tokens[alive, t] = chosen
-        running = ~finished[alive]
-        log_prob[alive] += torch.where(running, step_log_prob.double(), 0.0)
-        ended = alive[running & (chosen == end)]
-        lengths[ended] = t + 1
-        finished[ended] = True
-        running = ~finished[alive]
+        total += torch.where(running, step_log_prob, 0.0)
+        count += running
+        running &= chosen != end
         left = int(running.sum())
         if left == 0 or t + 1 == max_new:
             break
         if left < COMPACT_BELOW * len(alive):
-            decoder.select(running.nonzero()[:, 0])
-            alive, chosen = alive[running], chosen[running]
+            log_prob[alive], lengths[alive] = total, count
+            kept = running.nonzero()[:, 0]
+            decoder.select(kept)
+            alive, chosen, running = alive[kept], chosen[kept], running[kept]
+            total, count = total[kept], count[kept]
         logits = decoder.step(chosen)
+    log_prob[alive], lengths[alive], finished[alive] = total, count, ~running
     _check_numbers(log_prob)
     width = int(lengths.max()) if n else 0
     return Sequences(tokens[:, :width], lengths, finished), log_prob
@@ -125,23 +141,38 @@ def generate_by_prompt(
 ) -> Draws:
     """Draw one continuation of each prompt; each distinct prompt is read once.
 
+    Prompts of equal length are continued in one batch, without padding. The uniform numbers are
+    drawn prompt by prompt, in order of first appearance, so that a prompt's draws do not depend on
+    which other prompts follow it.
+
     Args:
         model: the network, with dropout off.
         prompts: n id lists, start token included.
         max_new: most tokens to generate per row, at least 1.
         end: id that ends a sequence.
-        rng: source of randomness; used prompt by prompt, in order of first appearance.
+        rng: source of randomness.
 
     Returns:
         n sequences in the order of the prompts, with log-probabilities [n].
     """
-    groups: dict[tuple[int, ...], list[int]] = {}
+    rows: dict[tuple[int, ...], list[int]] = {}
     for i, prompt in enumerate(prompts):
-        groups.setdefault(tuple(prompt), []).append(i)
-    parts = [
-        generate(model, torch.tensor(prompt), len(rows), max_new=max_new, end=end, rng=rng)
-        for prompt, rows in groups.items()
-    ]
-    order = torch.argsort(torch.tensor([i for rows in groups.values() for i in rows]))
+        rows.setdefault(tuple(prompt), []).append(i)
+    uniforms = {
+        prompt: torch.rand(max_new, len(own), dtype=torch.float64, generator=rng)
+        for prompt, own in rows.items()
+    }
+    batches: dict[int, list[tuple[int, ...]]] = {}
+    for prompt in rows:
+        batches.setdefault(len(prompt), []).append(prompt)
+    parts = []
+    for batch in batches.values():
+        owner = torch.arange(len(batch)).repeat_interleave(
+            torch.tensor([len(rows[prompt]) for prompt in batch])
+        )
+        grid = torch.cat([uniforms[prompt] for prompt in batch], 1)
+        parts.append(_generate(model, torch.tensor(batch), owner, grid, end))
+    place = [i for batch in batches.values() for prompt in batch for i in rows[prompt]]
+    order = torch.argsort(torch.tensor(place))
     log_prob = torch.cat([torch.zeros(0, dtype=torch.float64), *(p[1] for p in parts)])
     return Draws(Sequences.join([p[0] for p in parts]).take(order), log_prob[order])

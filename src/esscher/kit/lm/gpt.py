@@ -144,11 +144,15 @@ class GPT(nn.Module):
         """[B, t] new ids -> [B, V] logits after the last of them; fills the cache."""
         return nn.functional.linear(self.hidden(tokens, cache)[:, -1], self.embed.weight)
 
-    def prefill(self, prompt: Tensor, n: int, max_new: int) -> tuple[Tensor, GPTDecoder]:
-        """Read a prompt [t] once for n rows; returns logits [n, V] and the decoder that goes on."""
-        cache = KVCache(self.config, 1, len(prompt) + max_new, self.embed.weight.dtype)
-        logits = self.last_logits(prompt[None], cache).expand(n, -1)
-        cache.select(torch.zeros(n, dtype=torch.long))
+    def prefill(self, prompts: Tensor, owner: Tensor, max_new: int) -> tuple[Tensor, GPTDecoder]:
+        """Read prompts [P, t] once each; row i continues prompt `owner[i]`.
+
+        Returns logits [n, V] of what follows and the decoder that goes on with the n rows.
+        """
+        p, t = prompts.shape
+        cache = KVCache(self.config, p, t + max_new, self.embed.weight.dtype)
+        logits = self.last_logits(prompts, cache)[owner]
+        cache.select(owner)
         return logits, GPTDecoder(self, cache)
 
 

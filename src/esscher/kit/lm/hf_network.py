@@ -30,14 +30,17 @@ class HFNetwork:
         self._positions = "position_ids" in accepted
         self._keeps = "logits_to_keep" in accepted
 
-    def prefill(self, prompt: Tensor, n: int, max_new: int) -> tuple[Tensor, Decoder]:
-        """Read a prompt [t] once for n rows; returns logits [n, V] and the decoder that goes on."""
+    def prefill(self, prompts: Tensor, owner: Tensor, max_new: int) -> tuple[Tensor, Decoder]:
+        """Read prompts [P, t] once each; row i continues prompt `owner[i]`.
+
+        Returns logits [n, V] of what follows and the decoder that goes on with the n rows.
+        """
         del max_new
         cache = require("transformers", extra="lm").DynamicCache(config=self.model.config)
-        decoder = HFDecoder(self, cache, len(prompt))
-        logits = self.last_logits(prompt[None], cache, start=0)
-        decoder.select(torch.zeros(n, dtype=torch.long))
-        return logits.expand(n, -1), decoder
+        decoder = HFDecoder(self, cache, prompts.shape[1])
+        logits = self.last_logits(prompts, cache, start=0)[owner]
+        decoder.select(owner)
+        return logits, decoder
 
     def last_logits(self, ids: Tensor, cache: DynamicCache, start: int) -> Tensor:
         """New ids [B, t] from position `start` on -> logits [B, V] on the CPU, float32 or wider."""

@@ -78,6 +78,10 @@ class Progress:
         if now - self._shown >= self._interval:
             self._show(now)
 
+    def forget(self) -> None:
+        """Drop all fields, where what they describe has ended."""
+        self._fields = {}
+
     def close(self) -> None:
         """Show the last state and leave the line."""
         if self._fresh:

@@ -1,0 +1,168 @@
+"""Every align command, run as a user runs it, on a model small enough for seconds."""
+
+import json
+
+import pytest
+
+from esscher.align.compare import FITS
+from esscher.cli import main
+from esscher.kit.lm.tabular import TabularLM
+from esscher.kit.runs.record import Record
+
+EVIDENCE = """
+def reward(xs):
+    return [sum(a == 0 and b == 1 for a, b in zip(x, x[1:])) for x in xs]
+
+def has_end(xs):
+    return [x[-1] == 2 for x in xs]
+
+def never(xs):
+    return [False for _ in xs]
+
+def broken(xs):
+    return [float("nan") for _ in xs]
+"""
+NUMBERS = [
+    "satisfied",
+    "kl_target_model",
+    "kl_model_target",
+    "kl_model_prior",
+    "tvd",
+    "entropy",
+    "distinct_2",
+    "ess",
+]
+
+
+@pytest.fixture
+def prior(tmp_path, monkeypatch):
+    """A folder with an enumerable prior, in a working folder with evidence functions."""
+    module = f"functions_{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{module}.py").write_text(EVIDENCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    TabularLM(alphabet=2, max_len=4).save(tmp_path / "prior")
+    return {"prior": str(tmp_path / "prior"), "module": module}
+
+
+def call(capsys, *arguments):
+    """Exit code and the JSON object on standard output."""
+    code = 0
+    try:
+        main([*arguments, "--json", "-q"])
+    except SystemExit as end:
+        code = end.code
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 1
+    return code, json.loads(lines[0])
+
+
+def evidence(prior, kind="--condition", name="has_end"):
+    return ["--prior", prior["prior"], kind, f"{prior['module']}:{name}"]
+
+
+def test_fit_then_evaluate_then_sample(prior, capsys, tmp_path):
+    code, fitted = call(capsys, "align", "fit", *evidence(prior), "--steps", "150", "--n", "50")
+    assert code == 0
+    assert fitted["verdict"] == "close to target"
+    assert (tmp_path / fitted["report"]).stat().st_size < 1_000_000
+    assert Record(tmp_path / fitted["run"]).status() == "done"
+
+    code, measured = call(
+        capsys, "align", "evaluate", *evidence(prior), "--model", fitted["run"], "--n", "50"
+    )
+    assert code == 0
+    for name in NUMBERS:
+        assert set(measured[name]) >= {"mean", "se", "n"}
+        assert measured[name] == fitted[name]
+
+    out = tmp_path / "draws.jsonl"
+    code, drawn = call(
+        capsys,
+        *["align", "sample", *evidence(prior), "--model", fitted["run"]],
+        *["--n", "30", "--tvd", "0.05", "--out", str(out)],
+    )
+    assert code == 0
+    assert drawn["tvd"]["mean"] <= 0.06
+    texts = [json.loads(line)["completion"] for line in out.read_text().splitlines()]
+    assert len(texts) == 30
+    assert all(text[-1] == 2 for text in texts)
+
+
+@pytest.mark.parametrize("method", ["rejection", "resample", "model"])
+def test_other_ways_to_sample(prior, capsys, tmp_path, method):
+    out = tmp_path / "draws.jsonl"
+    code, _ = call(
+        capsys,
+        *["align", "sample", *evidence(prior), "--method", method],
+        *["--n", "20", "--out", str(out)],
+    )
+    assert code == 0
+    texts = [json.loads(line)["completion"] for line in out.read_text().splitlines()]
+    assert len(texts) == 20
+    if method != "model":
+        assert all(text[-1] == 2 for text in texts)
+
+
+def test_fit_resumes_to_the_numbers_of_an_uninterrupted_run(prior, capsys, tmp_path):
+    arguments = [*evidence(prior, "--reward", "reward"), "--steps", "30", "--batch", "64"]
+    _, whole = call(capsys, "align", "fit", *arguments, "--n", "50")
+    _, other = call(capsys, "align", "fit", *arguments, "--n", "50")
+    run = tmp_path / other["run"]
+    newest = max((run / "state").glob("*-*"))
+    (newest / "tensors.safetensors").write_bytes(b"damaged")
+    (run / "result.json").unlink()
+    with pytest.warns(RuntimeWarning, match="is damaged"):
+        _, resumed = call(capsys, "align", "fit", "--resume", other["run"])
+    for name in NUMBERS:
+        assert resumed[name] == whole[name]
+    rows = [Record(tmp_path / r["run"]).metrics() for r in (whole, resumed)]
+    plain = [[{k: v for k, v in row.items() if k != "time"} for row in r] for r in rows]
+    assert plain[0] == plain[1]
+
+
+def test_compare_reports_every_objective(prior, capsys, tmp_path):
+    code, result = call(
+        capsys,
+        *["align", "compare", *evidence(prior), "--steps", "20", "--batch", "64", "--n", "50"],
+        *["--objectives", "forward_kl", "--objectives", "rl", "--workers", "1"],
+    )
+    assert code == 0
+    assert set(result) == {"report", "run", "prior", "objectives", "sampler"}
+    assert set(result["objectives"]) == {"forward_kl", "rl"}
+    for numbers in result["objectives"].values():
+        assert {"verdict", *NUMBERS} <= set(numbers)
+    assert set(result["sampler"]["acceptance"]) >= {"mean", "se", "n"}
+    html = (tmp_path / result["report"]).read_text()
+    assert "NaN" not in html
+    assert html.count("<svg") == 6
+    runs = list((tmp_path / result["run"] / FITS).glob("*/*_align-fit_*"))
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind", "message"),
+    [
+        (["--condition", "{m}:never"], 2, "InfeasibleError", "'never' rules out 31 of 31"),
+        (["--reward", "{m}:broken"], 1, "NumericsError", "broken"),
+        (["--reward", "{m}:missing"], 2, "ConfigError", "missing"),
+        (["--reward", "{m}:reward", "--beta", "0"], 2, "ConfigError", "Condition"),
+        (
+            ["--condition", "{m}:has_end", "--objective", "forwrd_kl"],
+            2,
+            "ConfigError",
+            "forward_kl",
+        ),
+        (["--condition", "{m}:has_end", "--lr", "-1"], 2, "ConfigError", "lr"),
+        (["--condition", "{m}:has_end", "--steps", "0"], 2, "ConfigError", "steps"),
+    ],
+)
+def test_bad_input_is_a_typed_error(  # noqa: PLR0917 - one parameter per column
+    prior, capsys, tmp_path, arguments, code, kind, message
+):
+    filled = [a.format(m=prior["module"]) for a in arguments]
+    got, result = call(capsys, "align", "fit", "--prior", prior["prior"], *filled)
+    assert got == code
+    assert result["error"]["type"] == kind
+    assert message in result["error"]["message"]
+    assert not (tmp_path / "runs").exists()
