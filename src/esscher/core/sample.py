@@ -16,6 +16,7 @@ from esscher.core.target import Target
 from esscher.errors import ConfigError, NumericsError, TargetUnreachableError
 
 __all__ = [
+    "Proposed",
     "Resample",
     "SampleResult",
     "check_counts",
