@@ -63,6 +63,7 @@ def log_prior() -> Tensor:
     return prior().log_prob(outcomes())
 
 
+@cache
 def posterior(target: Target | None = None) -> Tensor:
     """[364] exact log-probabilities of the target."""
     return (target or toy()).table().log_probs
@@ -110,6 +111,14 @@ def gradient(loss: Tensor, policy: TabularLM) -> Tensor:
     return g
 
 
+@cache
+def densities(target: Target) -> tuple[Tensor, Tensor, Tensor]:
+    """log P [N], evidence [N] and log Z [] over all outcomes."""
+    x = target.prior.enumerate()
+    log_z = torch.tensor(target.table().log_z, dtype=torch.float64)
+    return target.log_density(x), target.log_weight(x), log_z
+
+
 def batch(policy, target, index, *, log_q=None, groups=None, copies=None):
     """The `Batch` of the outcomes at `index`, scored exactly, with the exact log Z.
 
@@ -123,13 +132,13 @@ def batch(policy, target, index, *, log_q=None, groups=None, copies=None):
     """
     log_pi = policy.log_probs()
     q = log_pi.detach() if log_q is None else log_q
-    x = policy.enumerate()
+    log_target, log_weight, log_z = densities(target)
     return objectives.Batch(
         log_pi=log_pi[index],
         log_q=q[index],
-        log_target=target.log_density(x)[index],
-        log_weight=target.log_weight(x)[index],
-        log_z=torch.tensor(target.table().log_z, dtype=torch.float64),
+        log_target=log_target[index],
+        log_weight=log_weight[index],
+        log_z=log_z,
         groups=torch.zeros(len(index), dtype=torch.int64) if groups is None else groups,
         copies=torch.ones(len(index), dtype=torch.int64) if copies is None else copies,
     )

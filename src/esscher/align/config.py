@@ -40,7 +40,7 @@ class FitConfig:
     check_every: int = 10
     """Steps between decisions of the adaptive proposal whether to move to the current policy."""
     kl_cap: float = 100.0
-    """Nats of KL(π‖p0) at which training stops and the last good state is kept."""
+    """Nats of KL(π‖p0) above which training stops; the result is the model of that step."""
     seed: int = 0
     """One integer for every random number of the fit."""
 

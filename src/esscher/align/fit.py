@@ -172,7 +172,7 @@ class _Keeper:
             return []
         _, saved = self.run.resume()
         state.load_state_dict(saved)
-        return self.run.metrics()
+        return [_unflattened(row) for row in self.run.metrics()]
 
 
 def _loop(
@@ -206,6 +206,19 @@ def _log(history: list[dict[str, Any]], run: Run | None, done: int, row: dict[st
     history.append({"step": done, **plain})
     if run is not None:
         run.log(done, **row)
+
+
+def _unflattened(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of metrics.jsonl as the history has it: estimates nested, no clock."""
+    out: dict[str, Any] = {}
+    for name, value in row.items():
+        owner, _, part = name.rpartition("_")
+        if part in ("se", "n", "ess") and f"{owner}_se" in row:
+            out[owner][part] = value
+        else:
+            out[name] = {"mean": value} if f"{name}_se" in row else value
+    del out["time"]
+    return out
 
 
 def _explosion(info: Info, state: State, config: FitConfig) -> str | None:

@@ -1,0 +1,499 @@
+"""What `fit` promises: where it ends, that it repeats itself, and what it refuses."""
+
+import json
+import math
+import random
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from esscher.align.config import FitConfig
+from esscher.align.evaluate import evaluate
+from esscher.align.fit import fit
+from esscher.align.objectives import OBJECTIVES
+from esscher.core import Condition, Moments, Reward, Target
+from esscher.errors import (
+    ConfigError,
+    DataError,
+    InfeasibleMomentsError,
+    NumericsError,
+    TargetUnreachableError,
+)
+from esscher.kit.runs.folder import Run
+from tests.align import crash, worlds
+from tests.kit.lm.models import small
+
+SHORT = {"steps": 12, "batch": 64}
+
+
+def logits(policy):
+    return policy.module()["logits"].detach().clone()
+
+
+def without_time(rows):
+    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+# Where it ends.
+
+
+@pytest.mark.parametrize(
+    ("objective", "bound"),
+    [
+        ("forward_kl", 2e-3),
+        ("js", 2e-3),
+        ("reverse_kl", 2e-3),
+        ("vargrad", 2e-3),
+        pytest.param("sft_posterior", 3e-3, marks=pytest.mark.slow),
+    ],
+)
+def test_default_settings_reach_the_target(objective, bound):
+    found = evaluate(fit(worlds.prior(), worlds.toy(), objective).policy, worlds.toy())
+    assert found.tvd.mean < bound
+    assert found.verdict.word == "close to target"
+    assert found.reference == "enumerated"
+
+
+def test_posterior_samples_get_close():
+    """A third of the default's steps and an eighth of its draws."""
+    result = fit(worlds.prior(), worlds.toy(), "sft_posterior", steps=200, batch=2048)
+    assert evaluate(result.policy, worlds.toy()).tvd.mean < 0.04
+
+
+def test_rewards_alone_collapse():
+    policy = fit(worlds.prior(), worlds.toy(), "rl", steps=300).policy
+    found = evaluate(policy, worlds.toy())
+    assert found.verdict.word == "collapsed"
+    assert found.entropy.mean < 0.4 * found.entropy_target.mean
+    assert float(policy.log_prob(worlds.outcomes()).exp() @ worlds.rewards()) > 2.0
+
+
+@pytest.mark.parametrize("objective", [n for n, o in OBJECTIVES.items() if o.minimises])
+@pytest.mark.parametrize("proposal", ["on_policy", "prior", "adaptive"])
+def test_every_allowed_proposal_gets_nearer(objective, proposal):
+    if OBJECTIVES[objective].on_policy_only and proposal != "on_policy":
+        pytest.skip("draws of its own only")
+    target = worlds.toy()
+    result = fit(
+        worlds.prior(), target, objective, proposal=proposal, steps=120, batch=1024, lr=0.03
+    )
+    found = evaluate(result.policy, target)
+    assert found.tvd.mean < 0.08
+    assert evaluate(worlds.prior(), target).tvd.mean > 0.3
+
+
+def test_hard_evidence_has_an_exact_and_a_floored_target():
+    target = worlds.hard()
+    forward = fit(worlds.prior(), target, "forward_kl", steps=300, batch=512, lr=0.05)
+    log_pi = forward.policy.log_prob(worlds.outcomes())
+    allowed = target.log_weight(worlds.outcomes()) == 0
+    assert float(log_pi.exp()[allowed].sum()) > 0.97
+    assert evaluate(forward.policy, target).kl_target_model.mean < 0.03
+
+    config = FitConfig("reverse_kl", steps=400, batch=512, floor=3.0)
+    reverse = fit(worlds.prior(), target, config=config)
+    assert all(math.isfinite(row["loss"]) for row in reverse.history)
+    floored = worlds.posterior(target.with_floor(3.0))
+    assert worlds.tvd(reverse.policy.log_prob(worlds.outcomes()), floored) < 0.02
+    # Some of the floored target's mass is outside the evidence, and the fit must show it.
+    outside = float(floored.exp()[~allowed].sum())
+    assert outside > 0.1
+    found = float(reverse.policy.log_prob(worlds.outcomes()).exp()[~allowed].sum())
+    assert found == pytest.approx(outside, abs=0.02)
+
+
+def test_the_normaliser_agrees_with_the_truth():
+    found = fit(worlds.prior(), worlds.toy(), "forward_kl", steps=100).log_z
+    assert abs(found.mean - worlds.toy().table().log_z) < 4 * found.se
+    assert found.se < 0.01
+    assert found.n == 100 * 1024
+
+
+def test_moments_are_fitted_first():
+    """Unfitted moments would be an error in every log-weight."""
+    target = Target(worlds.prior(), Moments({"two": 0.6}, {"two": worlds.has_two}))
+    result = fit(worlds.prior(), target, steps=200, batch=512)
+    two = torch.tensor(worlds.has_two(worlds.prior().items(worlds.outcomes()))).double()
+    share = float(result.policy.log_prob(worlds.outcomes()).exp() @ two)
+    assert share == pytest.approx(0.6, abs=0.03)
+    impossible = Target(worlds.prior(), Moments({"two": 1.5}, {"two": worlds.has_two}))
+    with pytest.raises(InfeasibleMomentsError, match=r"wanted 1\.5, observed 0 to 1"):
+        fit(worlds.prior(), impossible, **SHORT)
+
+
+# The same again.
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_one_seed_one_history(objective, no_global_state):
+    a, b = (fit(worlds.prior(), worlds.toy(), objective, seed=3, **SHORT) for _ in range(2))
+    other = fit(worlds.prior(), worlds.toy(), objective, seed=4, **SHORT)
+    assert a.history == b.history
+    assert torch.equal(logits(a.policy), logits(b.policy))
+    assert a.history != other.history
+    assert not torch.equal(logits(a.policy), logits(other.policy))
+
+
+def test_the_policy_given_in_stays_as_it_was():
+    policy, before = worlds.prior().clone(), logits(worlds.prior())
+    result = fit(policy, worlds.toy(), **SHORT)
+    assert torch.equal(logits(policy), before)
+    assert not torch.equal(logits(result.policy), before)
+    assert torch.equal(logits(worlds.prior()), before)
+
+
+def test_watching_and_listening_change_nothing():
+    def watch(done, policy):
+        evaluate(policy, worlds.toy())
+        return {"seen": done}
+
+    plain = fit(worlds.prior(), worlds.toy(), **SHORT)
+    steps = []
+    watched = fit(
+        worlds.prior(), worlds.toy(), **SHORT, watch=watch, watch_every=5,
+        on_step=lambda done, total, info, state: steps.append((done, total)),
+    )  # fmt: skip
+    assert torch.equal(logits(plain.policy), logits(watched.policy))
+    assert [row["step"] for row in watched.history if "seen" in row] == [0, 5, 10, 12]
+    assert steps == [(i, 12) for i in range(1, 13)]
+    assert [{k: v for k, v in row.items() if k != "seen"} for row in watched.history[1:]] == (
+        plain.history
+    )
+
+
+def test_the_average_moves_once_per_step():
+    """Decay min(0.95, (1 + k) / (10 + k)) after k steps (Polyak), from the prior's weights."""
+    seen = []
+
+    def on_step(done, total, info, state):
+        seen.append((logits(state.policy), logits(state.average)))
+
+    config = FitConfig(steps=4, batch=64, average=0.95)
+    result = fit(worlds.prior(), worlds.toy(), config=config, on_step=on_step)
+    mean = logits(worlds.prior())
+    for k, (policy, average) in enumerate(seen, 1):
+        keep = min(0.95, (1 + k) / (10 + k))
+        mean = keep * mean + (1 - keep) * policy
+        assert torch.allclose(average, mean, atol=1e-14)
+    assert torch.equal(logits(result.policy), seen[-1][1])
+    bare = fit(worlds.prior(), worlds.toy(), config=FitConfig(steps=4, batch=64, average=0.0))
+    assert torch.equal(logits(bare.policy), seen[-1][0])
+
+
+def test_the_learning_rate_rises_and_falls():
+    config = FitConfig(steps=20, batch=32, lr=0.01, warmup=0.25)
+    rates = [row["lr"] for row in fit(worlds.prior(), worlds.toy(), config=config).history]
+    assert rates[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
+    assert rates[5] == pytest.approx(0.01)
+    assert all(a > b for a, b in zip(rates[5:], rates[6:], strict=False))
+    assert 0 < rates[-1] < 0.0002
+
+
+# Proposals.
+
+
+def test_the_adaptive_proposal_moves_and_helps():
+    moved = fit(worlds.prior(), worlds.toy(), "forward_kl", steps=100, batch=512)
+    steps = [row["step"] for row in moved.history if row["moved"]]
+    assert steps
+    assert all(step % 10 == 0 for step in steps)
+    share = [row["ess"] for row in moved.history]
+    assert sum(share[-10:]) / 10 > 0.85 > 0.5 > share[0]
+    fixed = fit(worlds.prior(), worlds.toy(), "forward_kl", proposal="prior", steps=40, batch=512)
+    assert not any(row["moved"] for row in fixed.history)
+
+
+def test_the_adaptive_proposal_stays_with_a_policy_that_got_worse():
+    """With absurd steps the policy moves away from p*; draws must keep coming from the prior."""
+    config = FitConfig(
+        "forward_kl", steps=40, batch=64, lr=3.0, clip=1e6, warmup=0.0, average=0.0, kl_cap=1e9
+    )
+    laws = []
+
+    def on_step(done, total, info, state):
+        if info.moved:
+            laws.append(worlds.prior().clone())
+            laws[-1].module().load_state_dict(state.policy.module().state_dict())
+
+    fit(worlds.prior(), worlds.toy(), config=config, on_step=on_step)
+    before = evaluate(worlds.prior(), worlds.toy()).kl_target_model.mean
+    assert all(evaluate(law, worlds.toy()).kl_target_model.mean < before for law in laws)
+
+
+@pytest.mark.parametrize("objective", ["reverse_kl", "rl"])
+@pytest.mark.parametrize("proposal", ["prior", "adaptive"])
+def test_draws_of_another_law_where_they_are_wrong(objective, proposal):
+    with pytest.raises(ConfigError, match=rf"{objective} needs draws from the policy.*'{proposal}'"):
+        fit(worlds.prior(), worlds.toy(), objective, proposal=proposal)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "forwardkl"}, "did you mean 'forward_kl'"),
+        ({"objective": "dpo"}, "Known: forward_kl"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch": 1}, "batch must be at least 2"),
+        ({"group": 1}, "group must be at least 2"),
+        ({"lr": 0.0}, "lr must be positive and finite, got 0"),
+        ({"lr": math.nan}, "lr must be positive and finite, got nan"),
+        ({"clip": math.inf}, "clip must be positive"),
+        ({"floor": -1.0}, "floor must be positive"),
+        ({"kl_cap": 0.0}, "kl_cap must be positive"),
+        ({"warmup": 1.0}, r"warmup must lie in \[0, 1\), got 1.0"),
+        ({"average": -0.1}, "average must lie in"),
+        ({"seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        FitConfig(**settings)
+
+
+# Evidence that misbehaves.
+
+
+def test_a_constant_reward_is_nothing_to_learn():
+    target = Target(worlds.prior(), Reward(lambda items: [2.0] * len(items), beta=0.5))
+    with pytest.warns(UserWarning, match=r"log-weight 4: .*the target is the prior"):
+        result = fit(worlds.prior(), target, **SHORT)
+    assert torch.equal(logits(result.policy), logits(worlds.prior()))
+    assert result.history == []
+    assert "nothing to train" in result.stopped
+
+
+def test_unreachable_evidence():
+    target = Target(worlds.prior(), Condition(lambda items: [False] * len(items), name="mirage"))
+    with pytest.raises(TargetUnreachableError) as caught:
+        fit(worlds.prior(), target, **SHORT)
+    text = str(caught.value)
+    assert "'mirage'" in text
+    # Clopper-Pearson, two-sided: 1 - 0.025^(1/512).
+    assert "none of 512" in text
+    assert "less than 0.0072" in text
+    assert "log Z < -4.9" in text
+    assert "soften the evidence" in text
+
+
+def test_a_reward_with_a_mind_of_its_own():
+    dice = random.Random(0)
+    target = Target(worlds.prior(), Reward(lambda items: [dice.random() for _ in items]))
+    with pytest.warns(UserWarning, match=r"not deterministic: draw \d+ got log-weight"):
+        fit(worlds.prior(), target, steps=1, batch=16)
+
+
+def broken(value, at=2):
+    """A reward that is `value` for outcomes that contain a 2."""
+    return lambda items: [value if at in s else 0.1 * len(s) for s in items]
+
+
+def raising(items):
+    raise KeyError("vocabulary")
+
+
+@pytest.mark.parametrize(
+    ("reward", "error", "message"),
+    [
+        (broken(math.nan), NumericsError, r"Reward 'score': sample \d+ of \d+ got nan.*the item is"),
+        (broken(math.inf), NumericsError, r"Reward 'score': sample \d+ of \d+ got inf.*the item is"),
+        (raising, DataError, r"Reward 'score': the function raised KeyError: 'vocabulary'"),
+        (lambda items: [1.0], DataError, r"Reward 'score': expected \d+ numbers.*got"),
+        (lambda items: ["good"] * len(items), DataError, "Reward 'score': expected .* numbers"),
+    ],
+    ids=["nan", "inf", "raises", "length", "texts"],
+)
+def test_a_broken_reward_is_named(reward, error, message):
+    target = Target(worlds.prior(), Reward(reward, name="score"))
+    with pytest.raises(error, match=message):
+        fit(worlds.prior(), target, **SHORT)
+
+
+def test_a_reward_that_breaks_later_is_named_too():
+    """No probe can see it: this one fails from its tenth call on."""
+    calls = []
+
+    def reward(items):
+        calls.append(1)
+        return [math.nan if len(calls) >= 10 else 0.1 * len(s) for s in items]
+
+    target = Target(worlds.prior(), Reward(reward, name="late"))
+    with pytest.raises(NumericsError, match="Reward 'late': sample 0"):
+        fit(worlds.prior(), target, **SHORT)
+
+
+def test_minus_infinity_rules_out():
+    target = Target(worlds.prior(), Reward(broken(-math.inf)))
+    found = fit(worlds.prior(), target, steps=150, batch=512, lr=0.05).policy
+    gone = torch.tensor(worlds.has_two(worlds.prior().items(worlds.outcomes())))
+    assert float(found.log_prob(worlds.outcomes()).exp()[gone].sum()) < 0.03
+
+
+def test_a_runaway_stops():
+    config = FitConfig("rl", steps=300, batch=128, lr=0.3, kl_cap=1.0)
+    with pytest.warns(UserWarning, match=r"KL\(π‖p0\) reached .* above kl_cap=1"):
+        result = fit(worlds.prior(), worlds.toy(), config=config)
+    assert 0 < len(result.history) < 300
+    assert "lower the learning rate" in result.stopped
+    assert result.history[-1]["kl_prior"]["mean"] > 1.0
+    assert all(row["kl_prior"]["mean"] <= 1.0 for row in result.history[:-1])
+
+
+# Prompts.
+
+
+def count_a(texts):
+    return [t.count("a") for t in texts]
+
+
+def test_prompts_reach_the_evidence_in_groups():
+    seen = []
+
+    def reward(texts, contexts):
+        seen.append(list(contexts))
+        return [t.count(c) for t, c in zip(texts, contexts, strict=True)]
+
+    lm = small()
+    config = FitConfig("reverse_kl", steps=3, batch=12, group=4)
+    result = fit(lm, Target(lm, Reward(reward)), config=config, prompts=["a", "b"])
+    assert len(result.history) == 3
+    assert {c for batch in seen for c in batch} == {"a", "b"}
+    for batch in seen[-3:]:
+        assert len(batch) == 12
+        assert all(len(set(batch[i : i + 4])) == 1 for i in range(0, 12, 4))
+
+
+def test_prompts_learn_what_their_prompt_wants():
+    lm = small(max_new=3)
+
+    def reward(texts, contexts):
+        return [t.count(c) for t, c in zip(texts, contexts, strict=True)]
+
+    target = Target(lm, Reward(reward, beta=0.5))
+    prompts = ["a", "b"]
+    result = fit(lm, target, "reverse_kl", steps=30, batch=64, lr=0.01, prompts=prompts)
+
+    def mean(model):
+        context = ["a", "b"] * 256
+        x = model.sample(512, context=context, rng=worlds.seeded(0)).x
+        return sum(reward(model.items(x), context)) / 512
+
+    assert mean(result.policy) > mean(lm) + 0.3
+
+
+def test_no_prompts_at_all():
+    with pytest.raises(ConfigError, match="prompts is empty; pass None"):
+        fit(worlds.prior(), worlds.toy(), prompts=[])
+
+
+# Runs.
+
+
+def new_run(folder, config):
+    return Run.create(folder, "align", "fit", "test", config=config, seed=config.seed)
+
+
+def test_a_run_keeps_every_row(tmp_path):
+    config = FitConfig(steps=9, batch=32)
+    run = new_run(tmp_path, config)
+    result = fit(worlds.prior(), worlds.toy(), config=config, run=run, save_every=4)
+    rows = run.metrics()
+    assert [row["step"] for row in rows] == list(range(1, 10))
+    for row, own in zip(rows, result.history, strict=True):
+        assert row["loss"] == own["loss"]
+        assert row["log_z"] == own["log_z"]["mean"]
+        assert row["log_z_se"] == own["log_z"]["se"]
+    assert json.dumps(result.history, allow_nan=False)
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_a_resumed_run_is_an_uninterrupted_one(objective, tmp_path):
+    """Stopped at step 11 with checkpoints every 4: steps 9 to 11 are done again."""
+    config = FitConfig(objective, steps=20, batch=32, check_every=5, lr=0.05)
+    whole_run = new_run(tmp_path / "whole", config)
+    whole = fit(worlds.prior(), worlds.toy(), config=config, run=whole_run, save_every=4)
+
+    def stop(done, total, info, state):
+        if done == 11:
+            raise Crash
+
+    run = new_run(tmp_path / "broken", config)
+    with pytest.raises(Crash):
+        fit(worlds.prior(), worlds.toy(), config=config, run=run, save_every=4, on_step=stop)
+    assert [row["step"] for row in run.metrics()] == list(range(1, 12))
+    run = Run.open(run.path, config)
+    steps = []
+    resumed = fit(
+        worlds.prior(), worlds.toy(), config=config, run=run, save_every=4,
+        on_step=lambda done, total, info, state: steps.append(done),
+    )  # fmt: skip
+    assert steps == list(range(9, 21))
+    assert torch.equal(logits(resumed.policy), logits(whole.policy))
+    assert resumed.log_z == whole.log_z
+    assert without_time(run.metrics()) == without_time(whole_run.metrics())
+    assert resumed.history == whole.history
+    # Nothing is left to do, and asking again changes nothing.
+    again = fit(worlds.prior(), worlds.toy(), config=config, run=Run.open(run.path, config))
+    assert torch.equal(logits(again.policy), logits(whole.policy))
+    assert again.history == whole.history
+
+
+def test_a_resumed_run_keeps_what_was_watched(tmp_path):
+    config = FitConfig(steps=6, batch=32)
+
+    def watch(done, policy):
+        found = evaluate(policy, worlds.toy())
+        return {"tvd": found.tvd, "satisfied": found.satisfied}
+
+    def stop(done, total, info, state):
+        if done == 4:
+            raise Crash
+
+    whole = fit(worlds.prior(), worlds.toy(), config=config, watch=watch, watch_every=2)
+    run = new_run(tmp_path, config)
+    settings = {"config": config, "watch": watch, "watch_every": 2, "save_every": 3}
+    with pytest.raises(Crash):
+        fit(worlds.prior(), worlds.toy(), run=run, on_step=stop, **settings)
+    resumed = fit(worlds.prior(), worlds.toy(), run=Run.open(run.path), **settings)
+    assert resumed.history == whole.history
+
+
+def reference(tmp_path):
+    (tmp_path / "whole").mkdir()
+    return crash.go(tmp_path / "whole")
+
+
+def killed(folder, after):
+    """Start the fit in a process of its own and kill it once it reported a step."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.align.crash", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
+                          cwd=Path(__file__).parents[2]) as process:  # fmt: skip
+        for line in process.stdout:
+            if int(line) >= after:
+                break
+        process.kill()
+    return process.returncode
+
+
+@pytest.mark.parametrize(
+    "trial", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 6))]
+)
+def test_kill_9_and_resume(trial, tmp_path):
+    whole, whole_run = reference(tmp_path)
+    after = random.Random(trial).randrange(3, 55)
+    assert killed(tmp_path / "killed", after) == -9
+    with warnings.catch_warnings():
+        # A kill inside a write leaves a damaged newest checkpoint, which is reported and skipped.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        resumed, run = crash.go(tmp_path / "killed")
+    assert torch.equal(logits(resumed.policy), logits(whole.policy))
+    assert without_time(run.metrics()) == without_time(whole_run.metrics())
+    assert resumed.log_z == whole.log_z
