@@ -152,8 +152,8 @@ def cases(batch: int) -> dict[str, Round]:
 def measure(quick: bool) -> Numbers:
     one_thread()
     numbers: Numbers = {}
-    for batch in (64,) if quick else (64, 256):
-        times = interleaved(cases(batch), 3 if quick else 5)
+    for batch, rounds in ((64, 3),) if quick else ((64, 5), (256, 3)):
+        times = interleaved(cases(batch), rounds)
         for variant in ("", ", finishing"):
             tail = f"{batch}{variant}"
             for own in ("small", "hf"):

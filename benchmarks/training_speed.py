@@ -23,9 +23,12 @@ SHAPE = GPTConfig(VOCAB, LENGTH, width=128, layers=4, heads=4)
 
 
 class Ids:
-    """A tokenizer is asked only for the number of ids where sequences are given."""
+    """A tokenizer that no text reaches: sequences are given as ids."""
 
     vocab_size = VOCAB
+
+    def encode(self, texts):
+        return [[] for _ in texts]
 
 
 def forward_flops(shape: GPTConfig, rows: int, tokens: int) -> int:

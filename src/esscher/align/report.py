@@ -163,8 +163,12 @@ def _figures(
         ("ess", "ESS / n of P/π", None),
     )
     for name, label, reference in figures:
-        figure = line_figure(over(name), xlabel=unit, ylabel=label, reference=reference)
-        report.figure(figure, f"{label} against {unit}. {band}")
+        logarithmic = name == "kl_target_model"
+        figure = line_figure(
+            over(name), xlabel=unit, ylabel=label, reference=reference, log_y=logarithmic
+        )
+        scale = " Logarithmic axis." if logarithmic else ""
+        report.figure(figure, f"{label} against {unit}.{scale} {band}")
     paths = [_path(label, r) for label, r in rows.items() if _watched(r)]
     figure = scatter_path(paths, xlabel="KL(π‖p0), nats", ylabel="share satisfied")
     report.figure(

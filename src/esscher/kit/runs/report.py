@@ -141,7 +141,7 @@ class Report:
         """Add a table of claims, each with a badge that says in words whether it holds."""
         rows = "".join(
             f'<tr><td><span class="badge {v.outcome}">{escape(_badge(v))}</span></td>'
-            f"<td>{escape(v.claim)}</td><td>{escape(v.detail)}</td></tr>"
+            f'<td>{escape(v.claim)}</td><td class="detail">{escape(v.detail)}</td></tr>'
             for v in verdicts
         )
         head = "<thead><tr><th>verdict</th><th>claim</th><th>numbers</th></tr></thead>"

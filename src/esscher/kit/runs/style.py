@@ -45,7 +45,7 @@ th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }
-td.words { min-width: 8.5rem; }
+td.words { min-width: 8.5rem; } td.detail { min-width: 14rem; }
 .missing { color: var(--soft); font-style: italic; }
 .value .missing { font-size: 1rem; font-weight: 400; }
 .badge { display: inline-block; border-radius: 1rem; padding: .05rem .65rem; font-size: .82rem;

@@ -1,0 +1,31 @@
+"""What the documents show is what happens."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from esscher.align.objectives import OBJECTIVES
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_readme_example_prints_what_it_says(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    said = code.strip().splitlines()[-1].removeprefix("# ")
+    assert capsys.readouterr().out.strip() == said
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_has_its_line(name):
+    page = (ROOT / "docs/systems/align.md").read_text()
+    (line,) = [row for row in page.splitlines() if row.startswith(f"| `{name}` |")]
+    minimises = OBJECTIVES[name].minimises
+    assert minimises is None or minimises.split("/")[0] in line
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=str)
+def test_links_between_documents_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), link
