@@ -142,3 +142,35 @@ def batch(policy, target, index, *, log_q=None, groups=None, copies=None):
         groups=torch.zeros(len(index), dtype=torch.int64) if groups is None else groups,
         copies=torch.ones(len(index), dtype=torch.int64) if copies is None else copies,
     )
+
+
+class Sampled:
+    """A tabular model without `enumerate`, so that everything about it has to be estimated."""
+
+    def __init__(self, model: TabularLM) -> None:
+        self.model = model
+
+    @property
+    def recipe(self):
+        return self.model.recipe
+
+    def sample(self, n, *, context=None, rng):
+        return self.model.sample(n, context=context, rng=rng)
+
+    def log_prob(self, x, *, context=None):
+        return self.model.log_prob(x, context=context)
+
+    def log_prob_chunks(self, x, *, context=None):
+        return self.model.log_prob_chunks(x, context=context)
+
+    def items(self, x):
+        return self.model.items(x)
+
+    def clone(self):
+        return Sampled(self.model.clone())
+
+    def module(self):
+        return self.model.module()
+
+    def save(self, path):
+        self.model.save(path)

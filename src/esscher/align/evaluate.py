@@ -198,14 +198,21 @@ def _tvd(draws: Scored, log_pi: Tensor, ref: Reference) -> Estimate:
 
     Every term lies in [0, 1], so no weight can blow up.
     """
-    ratio = draws.log_target - ref.log_z.mean - draws.log_q
-    own = from_samples(1 - ratio.exp().clamp(max=1))
-    pull = float(torch.where(ratio < 0, ratio.exp(), 0.0).mean())
-    own_se = math.hypot(own.se, pull * ref.log_z.se)
+    own, pull = _missed(draws.log_target - ref.log_z.mean - draws.log_q)
     if not ref.exact:
-        return Estimate(own.mean, own_se, own.n)
-    back = from_samples(1 - (log_pi - ref.log_target + ref.log_z.mean).exp().clamp(max=1))
-    return Estimate((own.mean + back.mean) / 2, math.hypot(own_se, back.se) / 2, own.n + back.n)
+        return Estimate(own.mean, math.hypot(own.se, pull * ref.log_z.se), own.n)
+    back, pull_back = _missed(log_pi - ref.log_target + ref.log_z.mean)
+    # The normaliser enters the two ratios with opposite signs.
+    se = math.hypot(own.se, back.se, (pull - pull_back) * ref.log_z.se) / 2
+    return Estimate((own.mean + back.mean) / 2, se, own.n + back.n)
+
+
+def _missed(log_ratio: Tensor) -> tuple[Estimate, float]:
+    """Mean of 1 - min(1, ratio), and minus its slope in the log-ratio."""
+    return (
+        from_samples(1 - log_ratio.exp().clamp(max=1)),
+        float(torch.where(log_ratio < 0, log_ratio.exp(), 0.0).mean()),
+    )
 
 
 def _js(draws: Scored, log_pi: Tensor, ref: Reference) -> Estimate:
