@@ -442,7 +442,9 @@ VERDICTS = {
         "collapsed",
     ),
     "collapsed but good-looking": (
-        facts(kl_target_model=5.0, entropy=0.7, entropy_target=3.8, ess=1.0, tvd=0.9, pareto_k=None),
+        facts(
+            kl_target_model=5.0, entropy=0.7, entropy_target=3.8, ess=1.0, tvd=0.9, pareto_k=None
+        ),
         "collapsed",
     ),
     "infinitely far": (

@@ -1,5 +1,6 @@
 """What `fit` promises: where it ends, that it repeats itself, and what it refuses."""
 
+import itertools
 import json
 import math
 import random
@@ -194,7 +195,7 @@ def test_the_learning_rate_rises_and_falls():
     rates = [row["lr"] for row in fit(worlds.prior(), worlds.toy(), config=config).history]
     assert rates[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
     assert rates[5] == pytest.approx(0.01)
-    assert all(a > b for a, b in zip(rates[5:], rates[6:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates))
     assert 0 < rates[-1] < 0.0002
 
 
@@ -207,7 +208,8 @@ def test_the_adaptive_proposal_moves_and_helps():
     assert steps
     assert all(step % 10 == 0 for step in steps)
     share = [row["ess"] for row in moved.history]
-    assert sum(share[-10:]) / 10 > 0.85 > 0.5 > share[0]
+    assert sum(share[-10:]) / 10 > 0.85
+    assert share[0] < 0.5
     fixed = fit(worlds.prior(), worlds.toy(), "forward_kl", proposal="prior", steps=40, batch=512)
     assert not any(row["moved"] for row in fixed.history)
 
@@ -424,7 +426,7 @@ def test_a_run_keeps_every_row(tmp_path):
     assert json.dumps(result.history, allow_nan=False)
 
 
-class Crash(Exception):
+class CrashError(Exception):
     pass
 
 
@@ -437,10 +439,10 @@ def test_a_resumed_run_is_an_uninterrupted_one(objective, tmp_path):
 
     def stop(done, total, info, state):
         if done == 11:
-            raise Crash
+            raise CrashError
 
     run = new_run(tmp_path / "broken", config)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(worlds.prior(), worlds.toy(), config=config, run=run, save_every=4, on_step=stop)
     assert [row["step"] for row in run.metrics()] == list(range(1, 12))
     run = Run.open(run.path, config)
@@ -469,12 +471,12 @@ def test_a_resumed_run_keeps_what_was_watched(tmp_path):
 
     def stop(done, total, info, state):
         if done == 4:
-            raise Crash
+            raise CrashError
 
     whole = fit(worlds.prior(), worlds.toy(), config=config, watch=watch, watch_every=2)
     run = new_run(tmp_path, config)
     settings = {"config": config, "watch": watch, "watch_every": 2, "save_every": 3}
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(worlds.prior(), worlds.toy(), run=run, on_step=stop, **settings)
     resumed = fit(worlds.prior(), worlds.toy(), run=Run.open(run.path), **settings)
     assert resumed.history == whole.history

@@ -1,5 +1,6 @@
-"""The spec's enumerable world: 364 outcomes of the default `TabularLM`, a reward, and the target."""
+"""The enumerable world: 364 outcomes of the default `TabularLM`, a reward, and the target."""
 
+import itertools
 import math
 from functools import cache
 
@@ -17,7 +18,7 @@ END = 3
 def toy_reward(items):
     """Occurrences of 0 followed by 1, half a point for a 2, and a small price per token."""
     return [
-        sum(a == 0 and b == 1 for a, b in zip(s, s[1:], strict=False))
+        sum(a == 0 and b == 1 for a, b in itertools.pairwise(s))
         + 0.5 * (2 in s)
         - 0.25 * len(s) / 5
         for s in items
@@ -30,7 +31,7 @@ def has_two(items):
 
 def has_one_two_in_a_row(items):
     """Rarer than `has_two`: 1 directly followed by 2."""
-    return [any(a == 1 and b == 2 for a, b in zip(s, s[1:], strict=False)) for s in items]
+    return [any(a == 1 and b == 2 for a, b in itertools.pairwise(s)) for s in items]
 
 
 @cache
