@@ -195,7 +195,7 @@ def test_the_learning_rate_rises_and_falls():
     rates = [row["lr"] for row in fit(worlds.prior(), worlds.toy(), config=config).history]
     assert rates[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
     assert rates[5] == pytest.approx(0.01)
-    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert all(a > b for a, b in itertools.pairwise(rates[5:]))
     assert 0 < rates[-1] < 0.0002
 
 
