@@ -153,10 +153,10 @@ def test_intervals_cover_the_truth_in_a_few_worlds(hard):
 def test_the_error_of_the_total_variation_near_the_prior():
     """Both halves of the estimate depend on log Z; the spread over seeds shows whether se knows."""
     target = hidden(worlds.hard())
-    found = [evaluate(worlds.Sampled(worlds.prior()), target, 200, seed=s).tvd for s in range(60)]
+    found = [evaluate(worlds.Sampled(worlds.prior()), target, 200, seed=s).tvd for s in range(40)]
     spread = torch.tensor([f.mean for f in found]).std()
     claimed = sum(f.se for f in found) / len(found)
-    assert float(spread) == pytest.approx(claimed, rel=0.25)
+    assert float(spread) == pytest.approx(claimed, rel=0.3)
 
 
 # Models that are wrong in a known way.
@@ -442,7 +442,9 @@ VERDICTS = {
         "collapsed",
     ),
     "collapsed but good-looking": (
-        facts(kl_target_model=5.0, entropy=0.7, entropy_target=3.8, ess=1.0, tvd=0.9, pareto_k=None),
+        facts(
+            kl_target_model=5.0, entropy=0.7, entropy_target=3.8, ess=1.0, tvd=0.9, pareto_k=None
+        ),
         "collapsed",
     ),
     "infinitely far": (

@@ -1,5 +1,6 @@
 """What `fit` promises: where it ends, that it repeats itself, and what it refuses."""
 
+import itertools
 import json
 import math
 import random
@@ -189,7 +190,7 @@ def test_the_learning_rate_rises_and_falls():
     rates = [row["lr"] for row in fit(worlds.prior(), worlds.toy(), config=config).history]
     assert rates[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
     assert rates[5] == pytest.approx(0.01)
-    assert all(a > b for a, b in zip(rates[5:], rates[6:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[5:]))
     assert 0 < rates[-1] < 0.0002
 
 
@@ -202,7 +203,8 @@ def test_the_adaptive_proposal_moves_and_helps():
     assert steps
     assert all(step % 10 == 0 for step in steps)
     share = [row["ess"] for row in moved.history]
-    assert sum(share[-10:]) / 10 > 0.85 > 0.5 > share[0]
+    assert share[0] < 0.5
+    assert sum(share[-10:]) / 10 > 0.85
     fixed = fit(worlds.prior(), worlds.toy(), "forward_kl", proposal="prior", steps=40, batch=512)
     assert not any(row["moved"] for row in fixed.history)
 
@@ -227,7 +229,9 @@ def test_the_adaptive_proposal_stays_with_a_policy_that_got_worse():
 @pytest.mark.parametrize("objective", ["reverse_kl", "rl"])
 @pytest.mark.parametrize("proposal", ["prior", "adaptive"])
 def test_draws_of_another_law_where_they_are_wrong(objective, proposal):
-    with pytest.raises(ConfigError, match=rf"{objective} needs draws from the policy.*'{proposal}'"):
+    with pytest.raises(
+        ConfigError, match=rf"{objective} needs draws from the policy.*'{proposal}'"
+    ):
         fit(worlds.prior(), worlds.toy(), objective, proposal=proposal)
 
 
@@ -298,8 +302,16 @@ def raising(items):
 @pytest.mark.parametrize(
     ("reward", "error", "message"),
     [
-        (broken(math.nan), NumericsError, r"Reward 'score': sample \d+ of \d+ got nan.*the item is"),
-        (broken(math.inf), NumericsError, r"Reward 'score': sample \d+ of \d+ got inf.*the item is"),
+        (
+            broken(math.nan),
+            NumericsError,
+            r"Reward 'score': sample \d+ of \d+ got nan.*the item is",
+        ),
+        (
+            broken(math.inf),
+            NumericsError,
+            r"Reward 'score': sample \d+ of \d+ got inf.*the item is",
+        ),
         (raising, DataError, r"Reward 'score': the function raised KeyError: 'vocabulary'"),
         (lambda items: [1.0], DataError, r"Reward 'score': expected \d+ numbers.*got"),
         (lambda items: ["good"] * len(items), DataError, "Reward 'score': expected .* numbers"),
@@ -409,7 +421,7 @@ def test_a_run_keeps_every_row(tmp_path):
     assert json.dumps(result.history, allow_nan=False)
 
 
-class Crash(Exception):
+class CrashError(Exception):
     pass
 
 
@@ -422,10 +434,10 @@ def test_a_resumed_run_is_an_uninterrupted_one(objective, tmp_path):
 
     def stop(done, total, info, state):
         if done == 11:
-            raise Crash
+            raise CrashError
 
     run = new_run(tmp_path / "broken", config)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(worlds.prior(), worlds.toy(), config=config, run=run, save_every=4, on_step=stop)
     assert [row["step"] for row in run.metrics()] == list(range(1, 12))
     run = Run.open(run.path, config)
@@ -454,12 +466,12 @@ def test_a_resumed_run_keeps_what_was_watched(tmp_path):
 
     def stop(done, total, info, state):
         if done == 4:
-            raise Crash
+            raise CrashError
 
     whole = fit(worlds.prior(), worlds.toy(), config=config, watch=watch, watch_every=2)
     run = new_run(tmp_path, config)
     settings = {"config": config, "watch": watch, "watch_every": 2, "save_every": 3}
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(worlds.prior(), worlds.toy(), run=run, on_step=stop, **settings)
     resumed = fit(worlds.prior(), worlds.toy(), run=Run.open(run.path), **settings)
     assert resumed.history == whole.history

@@ -1,5 +1,6 @@
-"""The spec's enumerable world: 364 outcomes of the default `TabularLM`, a reward, and the target."""
+"""The spec's enumerable world: the default `TabularLM`'s 364 outcomes, a reward, a target."""
 
+import itertools
 import math
 from functools import cache
 
@@ -17,7 +18,7 @@ END = 3
 def toy_reward(items):
     """Occurrences of 0 followed by 1, half a point for a 2, and a small price per token."""
     return [
-        sum(a == 0 and b == 1 for a, b in zip(s, s[1:], strict=False))
+        sum(a == 0 and b == 1 for a, b in itertools.pairwise(s))
         + 0.5 * (2 in s)
         - 0.25 * len(s) / 5
         for s in items
@@ -26,11 +27,6 @@ def toy_reward(items):
 
 def has_two(items):
     return [2 in s for s in items]
-
-
-def has_one_two_in_a_row(items):
-    """Rarer than `has_two`: 1 directly followed by 2."""
-    return [any(a == 1 and b == 2 for a, b in zip(s, s[1:], strict=False)) for s in items]
 
 
 @cache
