@@ -72,9 +72,12 @@ def test_fit_then_evaluate_then_sample(prior, capsys, tmp_path):
         capsys, "align", "evaluate", *evidence(prior), "--model", fitted["run"], "--n", "50"
     )
     assert code == 0
+    assert set(measured) == {"report", "run", "prior", "objectives", "sampler"}
+    assert set(measured["sampler"]["tvd"]) >= {"mean", "se", "n"}
     for name in NUMBERS:
-        assert set(measured[name]) >= {"mean", "se", "n"}
-        assert measured[name] == fitted[name]
+        got = measured["objectives"]["forward_kl"][name]
+        assert set(got) >= {"mean", "se", "n"}
+        assert got == fitted[name]
 
     out = tmp_path / "draws.jsonl"
     code, drawn = call(

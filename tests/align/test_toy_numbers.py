@@ -1,4 +1,4 @@
-"""The numbers the specification states about the toy world, each recomputed here."""
+"""Known numbers of the enumerable world, each recomputed here."""
 
 import math
 
@@ -83,7 +83,7 @@ def variance_traces(policy, log_q):
 
 
 def midway():
-    """The prior after 15 exact reverse-KL steps of Adam at 0.05: the spec's "midway"."""
+    """The prior after 15 exact reverse-KL steps of Adam at 0.05: "midway"."""
     policy = worlds.prior().clone()
     optimiser = torch.optim.Adam(policy.module().parameters(), lr=0.05)
     for _ in range(15):

@@ -11,7 +11,12 @@ from typing import Any
 
 import torch
 
-from esscher.align.demo import DEMO_RATES, compare_objectives
+from esscher.align.demo import (
+    DEMO_RATES,
+    compare_objectives,
+    draw_posterior,
+    first_texts,
+)
 from esscher.align.evaluate import evaluate as measure
 from esscher.align.fit import fitted_moments
 from esscher.align.modelling import build_target, load_prior, read_prompts
@@ -22,7 +27,7 @@ from esscher.align.options import (
     FitOptions,
     SampleOptions,
 )
-from esscher.align.report import write_fit_report
+from esscher.align.report import write_evaluation_report, write_fit_report
 from esscher.align.run import finish_fit, model_of, prepare
 from esscher.align.sampling import sample_posterior
 from esscher.align.train import Info, State
@@ -31,6 +36,7 @@ from esscher.core.target import Target
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
+from esscher.kit.runs.record import Record
 from esscher.kit.runs.seeds import Streams
 
 __all__ = ["compare", "demo", "evaluate", "fit", "sample"]
@@ -76,15 +82,33 @@ def fit(config: FitOptions, output: Output, *, resume: Path | None = None) -> di
 
 
 def evaluate(config: EvaluateOptions, output: Output) -> dict[str, Any]:
-    """Measure how close a model is to a target."""
+    """Measure how close a model is to a target, and how well it serves as a proposal."""
     prior, known = load_prior(config.prior, output)
     target = fitted_moments(build_target(prior, config), config.seed)
     model = model_of(config.model, prior)
     prompts = read_prompts(config.prompts)
-    numbers = measure(
-        model, target, config.n, seed=config.seed, floor=config.floor, prompts=prompts
-    )
-    return {"model": config.model or config.prior, "prior": known, **numbers.to_json()}
+    result = measure(model, target, config.n, seed=config.seed, floor=config.floor, prompts=prompts)
+    name = _name_of(config.model)
+    samples = {name: first_texts(model, target, config.seed, prompts)}
+    sampler = None
+    if prompts is None:
+        sampler, samples["posterior"] = draw_posterior(target, model, config.seed)
+        sampler["proposal"] = name
+    objectives = {name: result.to_json()}
+    numbers = {"prior": known, "objectives": objectives, "sampler": sampler, "samples": samples}
+    run = _run("evaluate", config, None)
+    with run:
+        report = write_evaluation_report(run, config, numbers)
+        run.finish(numbers)
+    return _without_texts({"report": str(report), "run": str(run.path), **numbers})
+
+
+def _name_of(model: str | None) -> str:
+    """What a model is called in the result: the objective that made it, where that is known."""
+    if model is None:
+        return "prior"
+    made = Path(model) / "config.toml"
+    return str(Record(Path(model)).config().get("objective", "model")) if made.exists() else "model"
 
 
 def sample(config: SampleOptions, output: Output) -> dict[str, Any]:
@@ -137,7 +161,7 @@ def _write(texts: Sequence[Any], out: Path | None, output: Output) -> None:
         sys.stdout.write(lines)
 
 
-def _run(verb: str, config: FitOptions | DemoOptions, resume: Path | None) -> Run:
+def _run(verb: str, config: FitOptions | DemoOptions | EvaluateOptions, resume: Path | None) -> Run:
     if resume is not None:
         return Run.open(resume, config)
     return Run.create(config.runs, "align", verb, config.name, config=config, seed=config.seed)

@@ -20,7 +20,7 @@ from esscher.kit.lm.loading import load_language_model
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 
-__all__ = ["DEMO_RATES", "closest", "compare_objectives"]
+__all__ = ["DEMO_RATES", "closest", "compare_objectives", "draw_posterior", "first_texts"]
 
 DEMO_RATES = {"rl": 5e-4}
 """Plain RL gets the rate at which it shows its optimum within the demo; the rate that suits the
@@ -49,12 +49,12 @@ def compare_objectives(
     ).to_json()
     best = closest(results)
     proposal = _model(run, best) if best else prior
-    columns = {"prior": _texts(prior, target, options.seed, prompts)}
+    columns = {"prior": first_texts(prior, target, options.seed, prompts)}
     for objective in results:
-        columns[objective] = _texts(_model(run, objective), target, options.seed, prompts)
+        columns[objective] = first_texts(_model(run, objective), target, options.seed, prompts)
     sampler = None
     if prompts is None:
-        sampler, columns[POSTERIOR] = _posterior(target, proposal, options.seed)
+        sampler, columns[POSTERIOR] = draw_posterior(target, proposal, options.seed)
         sampler["proposal"] = best or "prior"
     numbers = {
         "prior": {**known, **start},
@@ -82,14 +82,18 @@ def _model(run: Run, objective: str) -> LanguageModel:
     return load_language_model(folders[-1] / MODEL)
 
 
-def _texts(model: LanguageModel, target: Target, seed: int, prompts: list[str] | None) -> list[str]:
+def first_texts(
+    model: LanguageModel, target: Target, seed: int, prompts: list[str] | None
+) -> list[str]:
+    """The first draws of a model, prompts included, unselected."""
     rows = samples_of(model, target, SHOWN, seed, prompts)
     return [f"{row.get('prompt', '')}{row['text']}" for row in rows]
 
 
-def _posterior(
+def draw_posterior(
     target: Target, proposal: LanguageModel, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
+    """Draw from the target through a proposal: how well that goes, and the first texts."""
     drawn = sample_posterior(target, proposal, POSTERIOR_DRAWS, tvd=0.1, seed=seed)
     quality = drawn.quality
     sampler = {

@@ -167,8 +167,12 @@ class _Keeper:
             self.run.save(state.done, state.state_dict())
 
     def resume(self, state: State) -> list[dict[str, Any]]:
-        """Continue the run's newest checkpoint, if it has one; returns the rows so far."""
-        if self.run is None or not checkpoint_steps(self.run.path / "state"):
+        """Continue the run's newest checkpoint, or make its first; returns the rows so far."""
+        if self.run is None:
+            return []
+        if not checkpoint_steps(self.run.path / "state"):
+            # From here on a kill at any moment can go back and drop the rows logged since.
+            self.run.save(0, state.state_dict())
             return []
         _, saved = self.run.resume()
         state.load_state_dict(saved)
@@ -184,7 +188,7 @@ def _loop(
 ) -> FitResult:
     total = planned_steps(state.policy, config)
     history = keeper.resume(state)
-    if state.done == 0 and keeper.watch is not None:
+    if not history and keeper.watch is not None:
         _log(history, keeper.run, 0, keeper.watched(state, last=False))
     stopped = None
     while state.done < total and stopped is None:

@@ -63,6 +63,10 @@ class EvaluateOptions(TargetOptions):
     """Nats: a ruled-out draw counts as log-weight -floor in KL(π‖p*)."""
     seed: int = 0
     """One integer for every random number."""
+    runs: Path = Path("runs")
+    """Folder that holds the run folders."""
+    name: str = "evaluate"
+    """Name of the run."""
 
 
 @dataclass(frozen=True)

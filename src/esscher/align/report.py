@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from esscher.align.compare import FITS
 from esscher.align.objectives import OBJECTIVES
-from esscher.align.options import CompareOptions, FitOptions
+from esscher.align.options import CompareOptions, EvaluateOptions, FitOptions
 from esscher.kit.runs.figures import Series, line_figure, scatter_path
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.record import Record
 from esscher.kit.runs.report import Card, Report, Verdict
 from esscher.kit.runs.text import format_value
 
-__all__ = ["write_fit_report", "write_report"]
+__all__ = ["write_evaluation_report", "write_fit_report", "write_report"]
 
 Rows = Sequence[Mapping[str, Any]]
 OUTCOMES: Mapping[str, Literal["holds", "fails", "open"]] = {
@@ -90,6 +90,23 @@ def write_fit_report(run: Run, options: FitOptions, numbers: Mapping[str, Any]) 
     return report.write(run.path / "report.html")
 
 
+def write_evaluation_report(run: Run, options: EvaluateOptions, numbers: Mapping[str, Any]) -> Path:
+    """The report of one model measured against a target."""
+    report = Report("How close is the model to the target?", f"prior {options.prior}")
+    report.verdicts([_verdict(name, result) for name, result in numbers["objectives"].items()])
+    report.table(
+        ["model", *COLUMNS.values()],
+        [_cells(name, result) for name, result in numbers["objectives"].items()],
+        f"Mean ± standard error; n = {options.n} draws of the model and of the target.",
+    )
+    report.paragraph(_target_line(next(iter(numbers["objectives"].values()))))
+    if numbers["sampler"] is not None:
+        _sampler(report, numbers["sampler"])
+    report.section("What they write").samples_side_by_side(numbers["samples"])
+    _appendix(report, run)
+    return report.write(run.path / "report.html")
+
+
 def _cards(
     prior: Mapping[str, Any], results: Mapping[str, Any], sampler: Mapping[str, Any] | None
 ) -> list[Card]:
@@ -109,8 +126,10 @@ def _cards(
 
 
 def _verdict(name: str, result: Mapping[str, Any]) -> Verdict:
-    minimises = OBJECTIVES[name].minimises
-    claim = f"{name}: minimises {minimises}" if minimises else f"{name}: ignores the target"
+    claim = name
+    if name in OBJECTIVES:
+        minimises = OBJECTIVES[name].minimises
+        claim = f"{name}: minimises {minimises}" if minimises else f"{name}: ignores the target"
     word = result["verdict"]
     return Verdict(claim, OUTCOMES[word], result["reason"], word=word)
 
