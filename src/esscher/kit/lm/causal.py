@@ -26,7 +26,7 @@ __all__ = ["MODEL_TYPE", "SmallLM"]
 MODEL_TYPE = "esscher_gpt"
 """What `config.json` calls a model of ours."""
 
-CHUNK_TOKENS = 2048
+CHUNK_TOKENS = 1024
 """Tokens per differentiated pass: fills the matrix units, and activations stay in the cache."""
 
 
