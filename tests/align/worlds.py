@@ -1,4 +1,4 @@
-"""The spec's enumerable world: the default `TabularLM`'s 364 outcomes, a reward, a target."""
+"""The enumerable world: 364 outcomes of the default `TabularLM`, a reward, and the target."""
 
 import itertools
 import math
