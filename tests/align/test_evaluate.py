@@ -37,7 +37,8 @@ COVERED = ("kl_target_model", "kl_model_target", "tvd", "js", "log_z")
 
 def hidden(target):
     """The same target without an enumerable prior."""
-    return Target(worlds.Sampled(worlds.prior()), *target.evidence)
+    power = target.prior_power
+    return Target(worlds.Sampled(worlds.prior()), *target.evidence, prior_power=power)
 
 
 def both(policy, target, n, **settings):
@@ -55,7 +56,12 @@ def not_ending(items):
     return [s[0] != worlds.END for s in items]
 
 
-TARGETS = {"soft": worlds.toy, "hard": worlds.hard, "mixed": mixed_evidence}
+def powered():
+    """A flattened prior under the same reward."""
+    return Target(worlds.prior(), Reward(worlds.toy_reward, worlds.BETA), prior_power=0.8)
+
+
+TARGETS = {"soft": worlds.toy, "hard": worlds.hard, "mixed": mixed_evidence, "powered": powered}
 
 
 @pytest.mark.parametrize("kind", list(TARGETS))
@@ -152,11 +158,16 @@ def test_intervals_cover_the_truth_in_a_few_worlds(hard):
 
 def test_the_error_of_the_total_variation_near_the_prior():
     """Both halves of the estimate depend on log Z; the spread over seeds shows whether se knows."""
-    target = hidden(worlds.hard())
-    found = [evaluate(worlds.Sampled(worlds.prior()), target, 200, seed=s).tvd for s in range(40)]
+
+    def no_zero(items):
+        return [0 not in s for s in items]
+
+    # A share of .8 and one batch of 512 prior draws: log Z is as noisy as anything else.
+    target = hidden(Target(worlds.prior(), Condition(no_zero)))
+    found = [evaluate(worlds.Sampled(worlds.prior()), target, 380, seed=s).tvd for s in range(100)]
     spread = torch.tensor([f.mean for f in found]).std()
     claimed = sum(f.se for f in found) / len(found)
-    assert float(spread) == pytest.approx(claimed, rel=0.3)
+    assert claimed == pytest.approx(float(spread), rel=0.17)
 
 
 # Models that are wrong in a known way.
@@ -390,8 +401,7 @@ def test_weighted_references_have_the_targets_means():
 
 def test_a_prior_at_a_power():
     target = Target(worlds.prior(), Reward(worlds.toy_reward, worlds.BETA), prior_power=0.8)
-    hidden_target = Target(worlds.Sampled(worlds.prior()), *target.evidence, prior_power=0.8)
-    ref = make_reference(hidden_target, 20_000, rng=worlds.seeded(3))
+    ref = make_reference(hidden(target), 20_000, rng=worlds.seeded(3))
     assert ref.kind == "weighted"
     assert abs(ref.log_z.mean - target.table().log_z) < 4 * ref.log_z.se
 

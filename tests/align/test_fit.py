@@ -482,6 +482,27 @@ def test_a_resumed_run_keeps_what_was_watched(tmp_path):
     assert resumed.history == whole.history
 
 
+@pytest.mark.parametrize("watched", [False, True], ids=["bare", "watched"])
+def test_a_run_that_stops_before_its_first_checkpoint(watched, tmp_path):
+    """Nothing to go back to but the start: the rows logged since must not stay."""
+    config = FitConfig(steps=6, batch=32)
+    settings = {"config": config, "save_every": 5}
+    if watched:
+        settings |= {"watch": lambda done, policy: {"seen": done}, "watch_every": 3}
+
+    def stop(done, total, info, state):
+        if done == 2:
+            raise CrashError
+
+    whole = fit(worlds.prior(), worlds.toy(), **settings)
+    run = new_run(tmp_path, config)
+    with pytest.raises(CrashError):
+        fit(worlds.prior(), worlds.toy(), run=run, on_step=stop, **settings)
+    resumed = fit(worlds.prior(), worlds.toy(), run=Run.open(run.path), **settings)
+    assert resumed.history == whole.history
+    assert [row["step"] for row in run.metrics()] == [row["step"] for row in whole.history]
+
+
 def reference(tmp_path):
     (tmp_path / "whole").mkdir()
     return crash.go(tmp_path / "whole")
