@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from esscher.align.diversity import distinct_n
-from esscher.align.evaluate import evaluate
+from esscher.align.evaluate import _tvd, evaluate
 from esscher.align.fit import fit
+from esscher.align.propose import propose
 from esscher.align.reference import make_reference
 from esscher.align.verdict import Evidence, judge
 from esscher.core import Condition, Estimate, Reward, Target
@@ -150,12 +151,6 @@ def test_intervals_cover_the_truth(hard):
         assert 0.90 <= share <= 0.99, (name, share)
 
 
-@pytest.mark.parametrize("hard", [True, False], ids=["hard", "soft"])
-def test_intervals_cover_the_truth_in_a_few_worlds(hard):
-    for name, share in coverage(30, 500, hard=hard).items():
-        assert share >= 0.80, (name, share)
-
-
 def test_the_error_of_the_total_variation_near_the_prior():
     """Both halves of the estimate depend on log Z; the spread over seeds shows whether se knows."""
 
@@ -163,11 +158,16 @@ def test_the_error_of_the_total_variation_near_the_prior():
         return [0 not in s for s in items]
 
     # A share of .8 and one batch of 512 prior draws: log Z is as noisy as anything else.
-    target = hidden(Target(worlds.prior(), Condition(no_zero)))
-    found = [evaluate(worlds.Sampled(worlds.prior()), target, 380, seed=s).tvd for s in range(100)]
+    target, policy = hidden(Target(worlds.prior(), Condition(no_zero))), worlds.prior()
+    found = []
+    for seed in range(200):
+        rng = worlds.seeded(seed)
+        reference = make_reference(target, 380, rng=rng)
+        draws = propose(worlds.Sampled(policy), target, 380, rng=rng)
+        found.append(_tvd(draws, policy.log_prob(reference.x), reference))
     spread = torch.tensor([f.mean for f in found]).std()
     claimed = sum(f.se for f in found) / len(found)
-    assert claimed == pytest.approx(float(spread), rel=0.17)
+    assert claimed == pytest.approx(float(spread), rel=0.15)
 
 
 # Models that are wrong in a known way.
@@ -198,6 +198,7 @@ def test_a_collapsed_policy_does_not_get_away_with_it():
     assert sampled.satisfied.mean == 1.0
 
 
+@pytest.mark.slow
 def test_training_without_kl_is_called_by_its_name_from_samples():
     policy = fit(worlds.prior(), worlds.toy(), "rl", steps=400, batch=256).policy
     found = evaluate(worlds.Sampled(policy), hidden(worlds.toy()), 500)

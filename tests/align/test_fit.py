@@ -49,7 +49,7 @@ def without_time(rows):
         ("js", 2e-3),
         ("reverse_kl", 2e-3),
         ("vargrad", 2e-3),
-        pytest.param("sft_posterior", 3e-3, marks=pytest.mark.slow),
+        pytest.param("sft_posterior", 2e-3, marks=pytest.mark.slow),
     ],
 )
 def test_default_settings_reach_the_target(objective, bound):
@@ -79,7 +79,8 @@ def test_rewards_alone_collapse():
         (name, proposal)
         for name, objective in OBJECTIVES.items()
         for proposal in ("on_policy", "prior", "adaptive")
-        if objective.minimises and (proposal == "on_policy" or not objective.on_policy_only)
+        # The objective's own choice is tested above.
+        if objective.minimises and not objective.on_policy_only and proposal != objective.proposal
     ],
 )
 def test_every_allowed_proposal_gets_nearer(objective, proposal):
