@@ -48,8 +48,7 @@ def demo(config: DemoOptions, output: Output, *, resume: Path | None = None) -> 
     run = _run("demo", config, resume)
     with run:
         result = compare_objectives(options, run, output, DEMO_RATES)
-    output.say(f"report: {result['report']}")
-    return _without_texts(result)
+    return _shown(result, output)
 
 
 def compare(
@@ -58,7 +57,7 @@ def compare(
     """Fit several objectives to one target at an equal number of draws and measure them."""
     run = _run("compare", config, resume)
     with run:
-        return _without_texts(compare_objectives(config, run, output))
+        return _shown(compare_objectives(config, run, output), output)
 
 
 def fit(config: FitOptions, output: Output, *, resume: Path | None = None) -> dict[str, Any]:
@@ -100,7 +99,7 @@ def evaluate(config: EvaluateOptions, output: Output) -> dict[str, Any]:
     with run:
         report = write_evaluation_report(run, config, numbers)
         run.finish(numbers)
-    return _without_texts({"report": str(report), "run": str(run.path), **numbers})
+    return _shown({"report": str(report), "run": str(run.path), **numbers}, output)
 
 
 def _name_of(model: str | None) -> str:
@@ -167,5 +166,16 @@ def _run(verb: str, config: FitOptions | DemoOptions | EvaluateOptions, resume: 
     return Run.create(config.runs, "align", verb, config.name, config=config, seed=config.seed)
 
 
-def _without_texts(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key != "samples"}
+BRIEF = ("verdict", "kl_target_model", "satisfied", "entropy", "tvd")
+
+
+def _shown(result: dict[str, Any], output: Output) -> dict[str, Any]:
+    """All numbers for a script; for a person the paths and a row per model."""
+    if output.json:
+        sampler = result["sampler"] and {k: v for k, v in result["sampler"].items() if k != "curve"}
+        return {k: v for k, v in result.items() if k != "samples"} | {"sampler": sampler}
+    rows = [
+        {"model": name, **{key: numbers[key] for key in BRIEF}}
+        for name, numbers in result["objectives"].items()
+    ]
+    return {"models": rows, "run": result["run"], "report": result["report"]}
