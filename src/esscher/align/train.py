@@ -15,6 +15,7 @@ from esscher.align.normaliser import LogZ
 from esscher.align.objectives import OBJECTIVES, Batch, Objective, Proposal
 from esscher.align.propose import Scored, floored, propose
 from esscher.core.estimate import Estimate, from_samples
+from esscher.core.importance import effective_sample_size
 from esscher.core.target import Target
 from esscher.errors import NumericsError
 from esscher.kit.lm.averaging import update_average
@@ -267,10 +268,7 @@ def _info(
 ) -> Info:
     alive = log_weight > -torch.inf
     log_w = log_prior + log_weight - log_q
-    ess = 0.0
-    if bool(alive.any()):
-        log_ess = 2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)
-        ess = float(log_ess.exp()) / len(log_w)
+    ess = effective_sample_size(log_w) / len(log_w) if bool(alive.any()) else 0.0
     return Info(
         loss=loss,
         satisfied=float(alive.double().mean()),
