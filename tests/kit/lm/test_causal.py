@@ -101,12 +101,10 @@ def plain_logits(network, ids):
     config = network.config
 
     def norm(x, name):
-        return torch.nn.functional.layer_norm(
-            x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"]
-        )
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], w[f"{name}.weight"])
 
     def linear(x, name):
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+        return x @ w[f"{name}.weight"].T
 
     t, d = len(ids), config.width
     x = w["embed.weight"][ids] + w["position.weight"][:t]

@@ -11,7 +11,15 @@ from esscher.kit.lm.pretrain import PretrainConfig, cosine_lr, pretrain
 
 TEXTS = [f"def f{i % 7}(x):\n    return x + {i}" for i in range(60)]
 TINY = PretrainConfig(
-    vocab_size=300, width=16, layers=1, heads=2, steps=40, batch=16, lr=1e-2, warmup=4
+    vocab_size=300,
+    width=16,
+    layers=1,
+    heads=2,
+    steps=40,
+    batch=16,
+    lr=1e-2,
+    matrix_lr=1e-2,
+    warmup=4,
 )
 
 
@@ -69,6 +77,7 @@ def test_the_learning_rate_rises_then_falls_to_the_floor():
         ({"prompt_room": -1}, "prompt_room must not be negative, got -1"),
         ({"lr": 0.0}, "lr must be positive, got 0"),
         ({"lr": math.nan}, "lr must be positive, got nan"),
+        ({"matrix_lr": -1.0}, "matrix_lr must be positive, got -1"),
         ({"held_out": 0.0}, r"held_out must lie in \(0, 1\), got 0"),
         ({"held_out": 1.0}, r"held_out must lie in \(0, 1\), got 1"),
     ],

@@ -23,7 +23,7 @@ from esscher.kit.lm.stdlib import compiles, corpus_hash, source_files, stdlib_fu
 
 __all__ = ["BuiltinPrior", "builtin_stdlib", "default_cache_dir"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of corpus, training and files; a new one makes old cache entries unused."""
 DEFAULT_CONFIG = PretrainConfig()
 MAX_CHARS = 128

@@ -14,9 +14,9 @@ from esscher.kit.lm.sequences import Sequences
 
 __all__ = ["Decodable", "Decoder", "draw", "generate", "generate_by_prompt"]
 
-COMPACT_BELOW = 0.8
-"""The batch is compacted once this share of its rows is still unfinished: copying the cache costs
-about as much as a few decoding steps, so doing it at every finished row does not pay."""
+COMPACT_BELOW = 0.9
+"""The batch is compacted once this share of its rows is still unfinished: each time costs the copy
+of a few rows and of the bookkeeping, so doing it at every finished row does not pay."""
 
 
 class Decoder(Protocol):
@@ -95,7 +95,7 @@ def _generate(
             break
         if left < COMPACT_BELOW * len(alive):
             log_prob[alive], lengths[alive] = total, count
-            kept = running.nonzero()[:, 0]
+            kept = _without_gaps(running)
             decoder.select(kept)
             alive, chosen, running = alive[kept], chosen[kept], running[kept]
             total, count = total[kept], count[kept]
@@ -104,6 +104,14 @@ def _generate(
     _check_numbers(log_prob)
     width = int(lengths.max()) if n else 0
     return Sequences(tokens[:, :width], lengths, finished), log_prob
+
+
+def _without_gaps(running: Tensor) -> Tensor:
+    """Indices of the running rows: early ones in place, late ones in the gaps between them."""
+    left = int(running.sum())
+    rows = torch.arange(left)
+    rows[~running[:left]] = left + running[left:].nonzero()[:, 0]
+    return rows
 
 
 def _check_numbers(log_prob: Tensor) -> None:

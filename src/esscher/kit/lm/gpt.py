@@ -1,4 +1,4 @@
-"""A small GPT: pre-norm blocks, learned positions, tied embeddings, and a cache for decoding."""
+"""A small GPT: pre-norm, no biases, learned positions, tied embeddings, a cache for decoding."""
 
 from __future__ import annotations
 
@@ -61,10 +61,20 @@ class KVCache:
         return keys[:, :, :end], values[:, :, :end]
 
     def select(self, rows: Tensor) -> None:
-        """Keep (or repeat) the given batch rows."""
-        kept = self.data.new_empty(*self.data.shape[:2], len(rows), *self.data.shape[3:])
-        kept[:, :, :, :, : self.length] = self.data[:, :, rows, :, : self.length]
-        self.data = kept
+        """Keep (or repeat) the given batch rows.
+
+        Rows that keep their place are not copied: dropping rows by moving others into the gaps
+        costs as much as the gaps.
+        """
+        n = len(rows)
+        if n > self.data.shape[2]:
+            wider = self.data.new_empty(*self.data.shape[:2], n, *self.data.shape[3:])
+            wider[:, :, :, :, : self.length] = self.data[:, :, rows, :, : self.length]
+            self.data = wider
+            return
+        moved = (rows != torch.arange(n)).nonzero()[:, 0]
+        self.data[:, :, moved, :, : self.length] = self.data[:, :, rows[moved], :, : self.length]
+        self.data = self.data[:, :, :n]
 
 
 class Block(nn.Module):
@@ -74,12 +84,12 @@ class Block(nn.Module):
         super().__init__()
         d = config.width
         self.heads = config.heads
-        self.norm_1 = nn.LayerNorm(d)
-        self.qkv = nn.Linear(d, 3 * d)
-        self.project = nn.Linear(d, d)
-        self.norm_2 = nn.LayerNorm(d)
-        self.expand = nn.Linear(d, 4 * d)
-        self.contract = nn.Linear(4 * d, d)
+        self.norm_1 = nn.LayerNorm(d, bias=False)
+        self.qkv = nn.Linear(d, 3 * d, bias=False)
+        self.project = nn.Linear(d, d, bias=False)
+        self.norm_2 = nn.LayerNorm(d, bias=False)
+        self.expand = nn.Linear(d, 4 * d, bias=False)
+        self.contract = nn.Linear(4 * d, d, bias=False)
 
     def forward(self, x: Tensor, cache: KVCache | None, layer: int) -> Tensor:
         """[B, t, d] -> [B, t, d]; with a cache, x holds only the new tokens."""
@@ -112,7 +122,7 @@ class GPT(nn.Module):
             self.embed = nn.Embedding(config.vocab_size, config.width)
             self.position = nn.Embedding(config.context, config.width)
             self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-            self.norm = nn.LayerNorm(config.width)
+            self.norm = nn.LayerNorm(config.width, bias=False)
         self._initialise(rng)
 
     @torch.no_grad()
@@ -122,8 +132,6 @@ class GPT(nn.Module):
                 residual = name.endswith(("project.weight", "contract.weight"))
                 std = 0.02 / math.sqrt(2 * self.config.layers) if residual else 0.02
                 p.normal_(0.0, std, generator=rng)
-            elif name.endswith("bias"):
-                p.zero_()
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, t] ids -> [B, t, d] final states; a cache that is not empty takes one token."""
