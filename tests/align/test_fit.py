@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from esscher.align import train
 from esscher.align.config import FitConfig
 from esscher.align.evaluate import evaluate
 from esscher.align.fit import fit
@@ -37,6 +38,17 @@ def logits(policy):
 
 def without_time(rows):
     return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+@pytest.mark.parametrize("objective", ["forward_kl", "js", "vargrad"])
+def test_keeping_the_graphs_changes_only_the_time(objective, monkeypatch):
+    target = Target(small(max_new=5), Condition(lambda texts: ["a" in t for t in texts]))
+    once = fit(target.prior, target, objective, steps=3, batch=32)
+    monkeypatch.setattr(train, "KEPT_GRAPHS", 0)
+    twice = fit(target.prior, target, objective, steps=3, batch=32)
+    assert once.history == twice.history
+    pairs = zip(once.policy.module().parameters(), twice.policy.module().parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 # Where it ends.

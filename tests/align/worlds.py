@@ -159,6 +159,9 @@ class Sampled:
     def log_prob_chunks(self, x, *, context=None):
         return self.model.log_prob_chunks(x, context=context)
 
+    def graph_bytes(self, x, *, context=None):
+        return self.model.graph_bytes(x, context=context)
+
     def items(self, x):
         return self.model.items(x)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -20,9 +20,16 @@ from esscher.core.target import Target
 from esscher.errors import NumericsError
 from esscher.kit.lm.averaging import update_average
 from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.lm.scoring import gather
 from esscher.kit.runs.seeds import Streams
 
 __all__ = ["Info", "State", "init", "planned_steps", "step"]
+
+KEPT_GRAPHS = 2**29
+"""Most bytes of autograd graphs held at once instead of scoring a batch twice."""
+
+Chunks = Iterable[tuple[Tensor, Tensor]]
+"""(index [b], log π [b] with graph) pairs that cover a batch."""
 
 
 @dataclass
@@ -126,11 +133,10 @@ def step(
     batch = _batch_size(state, objective, config)
     draws = propose(law, target, batch, prompts=prompts, group=config.group, rng=rng)
     state.log_z = state.log_z.update(draws.log_target - draws.log_q)
-    known = law is state.policy
-    log_pi = draws.log_q if known else state.policy.log_prob(draws.x, context=draws.context)
+    log_pi, chunks = _score(state.policy, draws, known=law is state.policy)
     loss, slope = _slope(objective, draws, log_pi, state.log_z, config.floor)
     lr = _rate(state.done, planned_steps(state.policy, config), _peak(state, config), config.warmup)
-    grad_norm = _descend(state, draws, slope, config, lr)
+    grad_norm = _descend(state, chunks, slope, config, lr)
     moved = _reconsider(
         state, draws, log_pi, config, adaptive=_kind(objective, config) == "adaptive"
     )
@@ -178,6 +184,21 @@ def _rate(done: int, steps: int, peak: float, warmup: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (done - rising) / max(1, steps - rising)))
 
 
+def _score(policy: LanguageModel, draws: Scored, *, known: bool) -> tuple[Tensor, Chunks]:
+    """Log π of the draws, and the chunks to differentiate.
+
+    The slope of most objectives depends on log π of the whole batch. Where all graphs fit into
+    `KEPT_GRAPHS` one pass gives both; else the chunks are computed again, one at a time.
+    """
+    x, context = draws.x, draws.context
+    if known or policy.graph_bytes(x, context=context) > KEPT_GRAPHS:
+        log_pi = draws.log_q if known else policy.log_prob(x, context=context)
+        return log_pi, policy.log_prob_chunks(x, context=context)
+    with torch.enable_grad():
+        chunks = list(policy.log_prob_chunks(x, context=context))
+    return gather(chunks, len(draws.log_q)), chunks
+
+
 def _slope(
     objective: Objective, draws: Scored, log_pi: Tensor, log_z: LogZ, floor: float
 ) -> tuple[float, Tensor]:
@@ -202,10 +223,9 @@ def _slope(
     return float(loss.detach()), slope
 
 
-def _descend(state: State, draws: Scored, slope: Tensor, config: FitConfig, lr: float) -> float:
+def _descend(state: State, chunks: Chunks, slope: Tensor, config: FitConfig, lr: float) -> float:
     state.optimiser.zero_grad(set_to_none=True)
     with torch.enable_grad():
-        chunks = state.policy.log_prob_chunks(draws.x, context=draws.context)
         for index, log_prob in chunks:
             part = slope[index]
             if bool((part != 0).any()):

@@ -137,6 +137,23 @@ def test_chunks_give_the_gradient_of_the_whole(kind, budget, monkeypatch):
         torch.testing.assert_close(p.grad, g, atol=2e-4, rtol=1e-3)
 
 
+def test_the_size_of_the_graphs_is_known_before(kind):
+    lm = build(kind, max_new=20)
+    x = lm.sample(40, rng=seeded()).x
+    held = {}
+
+    def keep(tensor):
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        chunks = list(lm.log_prob_chunks(x))
+    for p in lm.module().parameters():
+        held.pop(p.untyped_storage().data_ptr(), None)
+    assert len(chunks) > 0
+    assert 0.5 < lm.graph_bytes(x) / sum(held.values()) < 2.0
+
+
 def test_no_draws_and_single_tokens(kind):
     lm = build(kind, max_new=1)
     for context in (None, "ab", []):

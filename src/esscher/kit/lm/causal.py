@@ -17,7 +17,7 @@ from esscher.errors import CheckpointError, ConfigError, MissingExtra
 from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.gpt import GPT, GPTConfig
 from esscher.kit.lm.language_model import Recipe, contexts_of
-from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks
+from esscher.kit.lm.scoring import gather, graph_bytes, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tokenizer import END, BytePairTokenizer
 
@@ -84,6 +84,13 @@ class SmallLM:
         return score_chunks(
             self._token_logits, x, prompts, max_new=self.max_new, tokens=CHUNK_TOKENS
         )
+
+    def graph_bytes(self, x: Sequences, *, context: Context = None) -> int:
+        """About how many bytes the graphs of all chunks take together."""
+        c = self.network.config
+        prompts = self._prompts(context, len(x))
+        shape = {"layers": c.layers, "width": c.width, "vocab": c.vocab_size}
+        return graph_bytes(x, prompts, tokens=CHUNK_TOKENS, **shape)
 
     def _token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         # Only generated positions go through the vocabulary projection.

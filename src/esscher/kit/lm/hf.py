@@ -16,7 +16,7 @@ from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.hf_folder import DEFAULT_MAX_NEW, read_folder, write_folder
 from esscher.kit.lm.hf_network import HFNetwork
 from esscher.kit.lm.language_model import Recipe, contexts_of
-from esscher.kit.lm.scoring import gather, prompt_ids, score_chunks
+from esscher.kit.lm.scoring import gather, graph_bytes, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tokenizer import why_not_encodable
 
@@ -145,11 +145,30 @@ class TransformersLM:
         self, x: Sequences, *, context: Context = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
-        tokens = min(CHUNK_TOKENS, CHUNK_LOGITS // _vocab_size(self.model))
         prompts = self._prompts(context, len(x))
         return score_chunks(
-            self._network.token_logits, x, prompts, max_new=self.max_new, tokens=tokens
+            self._network.token_logits,
+            x,
+            prompts,
+            max_new=self.max_new,
+            tokens=self._chunk_tokens(),
         )
+
+    def graph_bytes(self, x: Sequences, *, context: Context = None) -> int:
+        """About how many bytes the graphs of all chunks take together."""
+        config = self.model.config.get_text_config()
+        return graph_bytes(
+            x,
+            self._prompts(context, len(x)),
+            tokens=self._chunk_tokens(),
+            layers=config.num_hidden_layers,
+            width=config.hidden_size,
+            vocab=_vocab_size(self.model),
+            itemsize=self.model.dtype.itemsize,
+        )
+
+    def _chunk_tokens(self) -> int:
+        return min(CHUNK_TOKENS, CHUNK_LOGITS // _vocab_size(self.model))
 
     def items(self, x: Sequences) -> list[str]:
         """The texts, without special tokens."""

@@ -64,6 +64,10 @@ class LanguageModel(Protocol):
         """
         ...
 
+    def graph_bytes(self, x: Samples, *, context: Context = None) -> int:
+        """About how many bytes the graphs of all chunks take together."""
+        ...
+
     def items(self, x: Samples) -> Sequence[Any]:
         """What evidence functions receive: texts, or token-id lists."""
         ...

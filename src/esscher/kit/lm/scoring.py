@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from esscher.errors import DataError
 from esscher.kit.lm.language_model import chunks_by_length
 from esscher.kit.lm.sequences import Sequences
 
-__all__ = ["gather", "prompt_ids", "score_chunks"]
+__all__ = ["gather", "graph_bytes", "prompt_ids", "score_chunks"]
 
 Encode = Callable[[list[str]], list[list[int]]]
 TokenLogits = Callable[[Tensor, Tensor], Tensor]
@@ -86,8 +86,29 @@ def score_chunks(
         yield index, zeros.index_add(0, rows, token_log_prob.double().cpu())
 
 
+def graph_bytes(
+    x: Sequences,
+    prompts: Sequence[Sequence[int]],
+    *,
+    tokens: int,
+    layers: int,
+    width: int,
+    vocab: int,
+    itemsize: int = 4,
+) -> int:
+    """About what autograd keeps of `score_chunks` for a transformer, bytes.
+
+    Per token and layer: the inputs of two norms, of the attention (q, k, v, output), of its
+    projection and of a four times wider perceptron before and after its non-linearity, 20 widths in
+    all with what the residual stream adds; per token: logits, their softmax and its gradient.
+    """
+    lengths = x.lengths + torch.tensor([len(p) - 1 for p in prompts], dtype=torch.long)
+    padded = sum(len(i) * int(lengths[i].max()) for i in chunks_by_length(lengths, tokens))
+    return padded * itemsize * (20 * layers * width + 3 * vocab)
+
+
 @torch.no_grad()
-def gather(chunks: Iterator[tuple[Tensor, Tensor]], n: int) -> Tensor:
+def gather(chunks: Iterable[tuple[Tensor, Tensor]], n: int) -> Tensor:
     """The chunks of `score_chunks` as one tensor [n], without a graph."""
     out = torch.empty(n, dtype=torch.float64)
     for index, log_prob in chunks:

@@ -95,6 +95,11 @@ class TabularLM:
         del context
         yield torch.arange(len(x)), self.log_probs()[x]
 
+    def graph_bytes(self, x: Tensor, *, context: Context = None) -> int:
+        """The table of all log-probabilities, whatever is scored."""
+        del x, context
+        return 8 * len(self._outcomes)
+
     def items(self, x: Tensor) -> list[list[int]]:
         """Token-id lists, end token included."""
         return [self._outcomes[i] for i in x.tolist()]
