@@ -130,7 +130,7 @@ def test_compare_reports_every_objective(prior, capsys, tmp_path):
         *["align", "compare", *evidence(prior), "--steps", "20", "--batch", "64", "--n", "50"],
         *["--objectives", "forward_kl", "--objectives", "rl", "--workers", "1"],
     )
-    assert code == 0
+    assert code == 0, result
     assert set(result) == {"report", "run", "prior", "objectives", "sampler"}
     assert set(result["objectives"]) == {"forward_kl", "rl"}
     for numbers in result["objectives"].values():

@@ -62,7 +62,18 @@ def powered():
     return Target(worlds.prior(), Reward(worlds.toy_reward, worlds.BETA), prior_power=0.8)
 
 
-TARGETS = {"soft": worlds.toy, "hard": worlds.hard, "mixed": mixed_evidence, "powered": powered}
+def powered_and_hard():
+    """A sharpened prior, part of it ruled out."""
+    return Target(worlds.prior(), Condition(not_ending), prior_power=1.3)
+
+
+TARGETS = {
+    "soft": worlds.toy,
+    "hard": worlds.hard,
+    "mixed": mixed_evidence,
+    "powered": powered,
+    "powered_and_hard": powered_and_hard,
+}
 
 
 @pytest.mark.parametrize("kind", list(TARGETS))
@@ -113,6 +124,22 @@ def test_the_exact_numbers_are_the_textbook_ones():
     }
     for name, value in wanted.items():
         assert getattr(found, name).mean == pytest.approx(value, abs=1e-10), name
+
+
+@pytest.mark.parametrize("make", [powered, powered_and_hard])
+def test_distances_to_the_prior_do_not_depend_on_its_power(make):
+    policy, target = worlds.perturbed(3, 0.5), make()
+    found = evaluate(policy, target, floor=4.0)
+    x, p0 = worlds.outcomes(), worlds.log_prior().exp()
+    pi, p = policy.log_prob(x).exp(), target.table().log_probs.exp()
+    assert found.kl_model_prior.mean == pytest.approx(float((pi * (pi / p0).log()).sum()), abs=1e-9)
+    wanted = float(torch.where(p > 0, p * (p / p0).log(), 0.0).sum())
+    assert found.kl_target_prior.mean == pytest.approx(wanted, abs=1e-9)
+    weight = target.log_weight(x).clamp(min=-4.0)
+    soft = torch.softmax(target.prior_power * p0.log() + weight, 0)
+    assert found.kl_model_target.mean == pytest.approx(
+        float((pi * (pi / soft).log()).sum()), abs=1e-9
+    )
 
 
 def random_case(seed, *, hard):

@@ -294,11 +294,10 @@ def test_unreachable_evidence():
         fit(worlds.prior(), target, **SHORT)
     text = str(caught.value)
     assert "'mirage'" in text
-    # Clopper-Pearson, two-sided: 1 - 0.025^(1/512).
+    # One-sided Clopper-Pearson: 1 - 0.05^(1/512).
     assert "none of 512" in text
-    assert "less than 0.0072" in text
-    assert "log Z < -4.9" in text
-    assert "soften the evidence" in text
+    assert "Z < 0.0058 (log Z < -5.14) with 95 %" in text
+    assert "soften the worst term" in text
 
 
 def test_a_reward_with_a_mind_of_its_own():
@@ -370,6 +369,50 @@ def test_a_runaway_stops():
     assert "lower the learning rate" in result.stopped
     assert result.history[-1]["kl_prior"]["mean"] > 1.0
     assert all(row["kl_prior"]["mean"] <= 1.0 for row in result.history[:-1])
+
+
+@pytest.mark.parametrize(
+    ("objective", "lr", "divergence"),
+    [("forward_kl", 0.5, "kl_target_model"), ("rl", 0.1, "kl_model_target")],
+)
+def test_a_runaway_keeps_the_best_model(objective, lr, divergence, tmp_path):
+    """A rate that first helps and then destroys: kept is a model from before."""
+    shape = {"steps": 200, "batch": 512, "average": 0.0, "clip": 1e6, "check_every": 4}
+    config = FitConfig(objective, lr=lr, warmup=0.9, kl_cap=1.0, **shape)
+
+    def distance(model):
+        return getattr(evaluate(model, worlds.toy()), divergence).mean
+
+    watched = {}
+    run = new_run(tmp_path, config)
+    with pytest.warns(UserWarning, match=r"the model of step \d+ kept"):
+        result = fit(
+            worlds.prior(),
+            worlds.toy(),
+            config=config,
+            watch=lambda done, model: watched.update({done: distance(model)}) or {},
+            watch_every=1,
+            run=run,
+        )
+    kept = int(result.stopped.split("model of step ")[1].split()[0])
+    last = max(watched)
+    assert 0 < kept < last
+    assert kept % 4 == 0
+    assert distance(result.policy) == watched[kept] < 0.8 * watched[last]
+    assert watched[kept] < 1.5 * min(watched.values())
+    with pytest.warns(UserWarning, match="kept"):
+        again = fit(worlds.prior(), worlds.toy(), config=config, run=run)
+    assert torch.equal(logits(again.policy), logits(result.policy))
+    assert again.stopped == result.stopped
+
+
+def test_a_tempered_prior_is_something_to_fit_even_under_constant_evidence():
+    target = Target(worlds.prior(), Reward(lambda items: [1.0] * len(items)), prior_power=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = fit(worlds.prior(), target, steps=150, batch=512, lr=0.05)
+    found = evaluate(result.policy, target)
+    assert found.kl_target_model.mean < 0.1 * found.kl_target_prior.mean
 
 
 # Prompts.

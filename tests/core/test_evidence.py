@@ -133,6 +133,53 @@ def test_a_raising_reward_is_chained():
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+def strict_length(items, contexts=None):
+    if any("bb" in item for item in items):
+        raise ValueError("two b in a row")
+    return [float(len(item)) for item in items]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        (Reward(strict_length, beta=2.0, on_error="worst"), [0.5, -math.inf, 1.5]),
+        (Likelihood(strict_length, on_error="worst"), [1.0, -math.inf, 3.0]),
+        (
+            Condition(lambda x: [v < 3 for v in strict_length(x)], on_error="worst"),
+            [0.0, -math.inf, -math.inf],
+        ),
+    ],
+)
+def test_raising_items_can_be_ruled_out(evidence, expected):
+    with pytest.warns(UserWarning, match=r"raised on 1 of 3 items.*sample 1 \('bb'\): ValueError"):
+        assert evidence.log_weight(WORDS, None).tolist() == expected
+
+
+def test_a_function_that_always_raises_is_an_error_however_configured():
+    with pytest.raises(DataError, match="raised on each of 3 items"):
+        Reward(lambda items: 1 / 0, on_error="worst").log_weight(WORDS, None)
+
+
+def test_worst_is_no_licence_for_nan():
+    def broken(items):
+        if len(items) > 1:
+            raise ValueError
+        return [math.nan]
+
+    with pytest.raises(NumericsError, match="nan"):
+        Reward(broken, on_error="worst").log_weight(WORDS, None)
+
+
+def test_items_keep_their_contexts_one_by_one():
+    def score(items, contexts):
+        if len(items) > 1:
+            raise ValueError
+        return [float(contexts[0])]
+
+    weight = Reward(score, on_error="worst").log_weight(WORDS, [1, 2, 3])
+    assert weight.tolist() == [1.0, 2.0, 3.0]
+
+
 def test_condition_values_must_be_zero_or_one():
     with pytest.raises(DataError, match=r"sample 2 got 0\.5, expected 0 or 1.*'ccc'"):
         Condition(lambda items: [0, 1, 0.5]).log_weight(WORDS, None)

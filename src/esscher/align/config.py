@@ -38,9 +38,11 @@ class FitConfig:
     """Nats: a draw the evidence rules out counts as log-weight -floor where the objective needs a
     finite one (reverse_kl, rl, vargrad); the other objectives use the exact target."""
     check_every: int = 10
-    """Steps between decisions of the adaptive proposal whether to move to the current policy."""
+    """Steps between decisions: does the adaptive proposal move to the current policy, and is that
+    the best model so far."""
     kl_cap: float = 100.0
-    """Nats of KL(π‖p0) above which training stops; the result is the model of that step."""
+    """Nats of KL(π‖p0) above which training stops; the result is then the model at the end of the
+    `check_every` steps whose draws showed the lowest divergence to the target."""
     seed: int = 0
     """One integer for every random number of the fit."""
 

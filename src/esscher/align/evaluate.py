@@ -140,7 +140,7 @@ def _sampled(
         log_weight=from_samples(weight, unit="nats"),
         kl_target_model=_forward(log_pi, ref),
         kl_model_target=kl_model_target(
-            draws.log_q, draws.log_prior + weight, ref.log_z_floored(floor)
+            draws.log_q, draws.log_target_floored(floor), ref.log_z_floored(floor)
         ),
         kl_model_prior=from_samples(draws.log_q - draws.log_prior, unit="nats"),
         kl_target_prior=_forward(ref.log_prior, ref),
@@ -261,7 +261,8 @@ def _exact(policy: LanguageModel, target: Target, ref: Reference, floor: float) 
     """Every number summed over all outcomes."""
     x = cast("Any", policy).enumerate()
     log_pi = policy.log_prob(x)
-    log_prior = target.prior_power * target.prior.log_prob(x)
+    log_prior = target.prior.log_prob(x)
+    tempered = target.prior_power * log_prior
     weight = target.log_weight(x)
     pi, n = log_pi.exp(), len(log_pi)
 
@@ -269,10 +270,10 @@ def _exact(policy: LanguageModel, target: Target, ref: Reference, floor: float) 
         return Estimate(float(torch.where(pi > 0, pi * values, 0.0).sum()), 0.0, n, unit=unit)
 
     soft = floored(weight, floor)
-    log_p = log_prior + weight - ref.log_z.mean
+    log_p = tempered + weight - ref.log_z.mean
     log_w = log_p - log_pi
     tokens = token_lists(x, policy.items(x))
-    floored_z = float(torch.logsumexp(log_prior + soft, 0))
+    floored_z = float(torch.logsumexp(tempered + soft, 0))
     square = float((pi * (2 * log_w).exp()).sum())
     mixture = torch.logaddexp(log_pi, log_p) - math.log(2)
     half = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - mixture), 0.0).sum()
@@ -282,7 +283,7 @@ def _exact(policy: LanguageModel, target: Target, ref: Reference, floor: float) 
         satisfied=mean((weight > -torch.inf).double(), ""),
         log_weight=mean(soft),
         kl_target_model=_forward(policy.log_prob(ref.x), ref),
-        kl_model_target=mean(log_pi - log_prior - soft + floored_z),
+        kl_model_target=mean(log_pi - tempered - soft + floored_z),
         kl_model_prior=mean(log_pi - log_prior),
         kl_target_prior=_forward(ref.log_prior, ref),
         tvd=Estimate(0.5 * float((pi - log_p.exp()).abs().sum()), 0.0, n),

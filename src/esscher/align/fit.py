@@ -13,10 +13,10 @@ import torch
 from esscher.align.config import FitConfig
 from esscher.align.objectives import OBJECTIVES, Proposal
 from esscher.align.propose import propose
-from esscher.align.reference import unreachable
 from esscher.align.train import Info, State, init, planned_steps, step
 from esscher.core.estimate import Estimate
 from esscher.core.evidence import Moments
+from esscher.core.sample import unreachable
 from esscher.core.target import Target
 from esscher.errors import ConfigError
 from esscher.kit.lm.language_model import LanguageModel
@@ -127,7 +127,7 @@ def _probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | No
     draws = propose(law, target, PROBE, prompts=prompts, group=1, rng=rng)
     weight = draws.log_weight
     if bool((weight == -torch.inf).all()):
-        raise unreachable(target, len(weight))
+        raise unreachable(target, draws.x, draws.context, drawn=len(weight), draws="prior draws")
     again = target.log_weight(draws.x, draws.context)
     if not torch.equal(again, weight):
         i = int((again != weight).nonzero()[0])
@@ -136,7 +136,7 @@ def _probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | No
             f"then {float(again[i]):.6g}; the target is then only defined on average",
             stacklevel=3,
         )
-    if bool((weight == weight[0]).all()):
+    if target.prior_power == 1.0 and bool((weight == weight[0]).all()):
         return (
             f"all {len(weight)} prior draws have log-weight {float(weight[0]):.6g}: as far as they "
             "show, the target is the prior, and there is nothing to train"
@@ -190,19 +190,20 @@ def _loop(
     history = keeper.resume(state)
     if not history and keeper.watch is not None:
         _log(history, keeper.run, 0, keeper.watched(state, last=False))
-    stopped = None
-    while state.done < total and stopped is None:
+    while state.done < total and state.stopped is None:
         state, info = step(state, target, config, prompts)
-        stopped = _explosion(info, state, config)
-        last = state.done == total or stopped is not None
+        state.stopped = _explosion(info, state, config)
+        last = state.done == total or state.stopped is not None
         row = {**info._asdict(), "log_z": state.log_z.estimate()}
         _log(history, keeper.run, state.done, row | keeper.watched(state, last=last))
         keeper.save(state, last=last)
         if keeper.on_step is not None:
             keeper.on_step(state.done, total, info, state)
-    if stopped is not None:
-        warnings.warn(stopped, stacklevel=3)
-    return FitResult(state.average, history, state.log_z.estimate(), stopped)
+    if state.stopped is not None:
+        if state.best.weights is not None:
+            state.average.module().load_state_dict(state.best.weights)
+        warnings.warn(state.stopped, stacklevel=3)
+    return FitResult(state.average, history, state.log_z.estimate(), state.stopped)
 
 
 def _log(history: list[dict[str, Any]], run: Run | None, done: int, row: dict[str, object]) -> None:
@@ -228,7 +229,9 @@ def _unflattened(row: dict[str, Any]) -> dict[str, Any]:
 def _explosion(info: Info, state: State, config: FitConfig) -> str | None:
     if info.kl_prior.mean <= config.kl_cap or not math.isfinite(config.kl_cap):
         return None
+    kept = state.best.step if state.best.weights else state.done
     return (
         f"KL(π‖p0) reached {info.kl_prior.mean:.3g} nats at step {state.done}, above kl_cap="
-        f"{config.kl_cap:g}: training stopped; lower the learning rate, or raise kl_cap"
+        f"{config.kl_cap:g}: training stopped and the model of step {kept} kept; lower the "
+        "learning rate, or raise kl_cap"
     )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from esscher.core.evidence import Condition, Evidence, Moments, Reward
 from esscher.core.target import Target
@@ -51,6 +51,8 @@ class TargetOptions:
     repeated. Without any evidence, builtin:stdlib takes compiles."""
     moments: tuple[str, ...] = ()
     """Mean that a feature must have, as module:function=VALUE; may be repeated."""
+    on_error: Literal["raise", "worst"] = "raise"
+    """What happens where a reward or condition raises: stop, or rule that text out and warn."""
     prompts: Path | None = None
     """JSON Lines file with a "prompt" per line; without it texts are prompt-free."""
 
@@ -87,11 +89,15 @@ def build_target(prior: LanguageModel, options: TargetOptions) -> Target:
     """
     evidence: list[Evidence] = []
     if options.reward is not None:
-        evidence.append(Reward(find_function(options.reward, "reward"), beta=options.beta))
+        score = find_function(options.reward, "reward")
+        evidence.append(Reward(score, beta=options.beta, on_error=options.on_error))
     conditions = options.condition
     if not (options.reward or conditions or options.moments) and options.prior == BUILTIN:
         conditions = ("compiles",)
-    evidence += [Condition(find_function(name, "condition")) for name in conditions]
+    evidence += [
+        Condition(find_function(name, "condition"), on_error=options.on_error)
+        for name in conditions
+    ]
     if options.moments:
         evidence.append(Moments(dict(_moment(text) for text in options.moments)))
     if not evidence:

@@ -23,9 +23,10 @@ class Scored(NamedTuple):
         context: one prompt per draw, or None.
         groups: [B] int64, index of the prompt.
         log_q: under the law that drew them.
-        log_prior: under the prior.
+        log_prior: under the prior itself, whatever its power in the target.
         log_weight: of the evidence; -inf where it rules a draw out.
         copies: [B] how often the same draw occurs in its group.
+        prior_power: of the prior in the target.
     """
 
     x: Any
@@ -35,11 +36,16 @@ class Scored(NamedTuple):
     log_prior: Tensor
     log_weight: Tensor
     copies: Tensor
+    prior_power: float
 
     @property
     def log_target(self) -> Tensor:
         """Unnormalised log-density of the exact target."""
-        return self.log_prior + self.log_weight
+        return self.prior_power * self.log_prior + self.log_weight
+
+    def log_target_floored(self, floor: float) -> Tensor:
+        """The same where a draw the evidence rules out counts as -floor nats."""
+        return self.prior_power * self.log_prior + floored(self.log_weight, floor)
 
 
 def contexts_for(
@@ -75,9 +81,17 @@ def propose(
     x, log_q = law.sample(len(groups), context=context, rng=rng)
     own = law is target.prior
     log_prior = log_q if own else target.prior.log_prob(x, context=context)
-    log_prior = target.prior_power * log_prior.double()
     weight = weigh(target, x, context)
-    return Scored(x, context, groups, log_q.double(), log_prior, weight, _copies(x, groups))
+    return Scored(
+        x,
+        context,
+        groups,
+        log_q.double(),
+        log_prior.double(),
+        weight,
+        _copies(x, groups),
+        target.prior_power,
+    )
 
 
 def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:

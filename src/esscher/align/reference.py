@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from esscher.align.propose import contexts_for, weigh
-from esscher.core.estimate import Estimate, clopper_pearson
+from esscher.core.estimate import Estimate
 from esscher.core.importance import log_z
 from esscher.core.law import join, take
+from esscher.core.sample import unreachable
 from esscher.core.target import Target
-from esscher.errors import TargetUnreachableError
 from esscher.kit.lm.language_model import LanguageModel
 
-__all__ = ["Reference", "make_reference", "unreachable"]
+__all__ = ["Reference", "make_reference"]
 
 BATCH = 512
 """Prior draws per pass while looking for posterior draws."""
@@ -31,10 +32,12 @@ class Reference:
     Attributes:
         x: M draws of positive target density, in the model's form.
         context: their prompts, or None.
-        log_prior: [M] log-probability under the prior (at its power), nats.
+        log_prior: [M] log-probability under the prior itself, nats.
         log_weight: [M] evidence log-weight, nats.
         log_share: [M] log of each draw's share of the target's mass; -log M where draws are exact.
+        prior_power: of the prior in the target.
         log_z: the target's log normaliser.
+        log_ruled_out: log of what the ruled-out outcomes would add to Z at log-weight 0, nats.
         n_drawn: prior draws it took.
         kind: "exact" (rejection from the prior), "enumerated" (every outcome) or "weighted".
         satisfied: share of prior draws the evidence does not rule out.
@@ -45,7 +48,9 @@ class Reference:
     log_prior: Tensor
     log_weight: Tensor
     log_share: Tensor
+    prior_power: float
     log_z: Estimate
+    log_ruled_out: float
     n_drawn: int
     kind: str
     satisfied: Estimate
@@ -53,7 +58,7 @@ class Reference:
     @property
     def log_target(self) -> Tensor:
         """[M] unnormalised log-density."""
-        return self.log_prior + self.log_weight
+        return self.prior_power * self.log_prior + self.log_weight
 
     @property
     def exact(self) -> bool:
@@ -62,14 +67,12 @@ class Reference:
 
     def log_z_floored(self, floor: float) -> Estimate:
         """Log normaliser of the target in which ruled-out draws count as -floor nats."""
-        if self.satisfied.mean >= 1.0:
+        if self.log_ruled_out == -math.inf:
             return self.log_z
-        z = math.exp(self.log_z.mean)
-        outside = (1 - self.satisfied.mean) * math.exp(-floor)
+        total = float(np.logaddexp(self.log_z.mean, self.log_ruled_out - floor))
         # Both parts come from the same draws; the outer one is negligible in the error.
-        return Estimate(
-            math.log(z + outside), self.log_z.se * z / (z + outside), self.log_z.n, unit="nats"
-        )
+        se = self.log_z.se * math.exp(self.log_z.mean - total)
+        return Estimate(total, se, self.log_z.n, unit="nats")
 
 
 def make_reference(
@@ -99,28 +102,33 @@ def make_reference(
     limit = 200 * n if max_draws is None else max_draws
     parts: list[tuple[Any, list[str] | None, Tensor, Tensor]] = []
     weights: list[Tensor] = []
+    tilts: list[Tensor] = []
     found = drawn = 0
     prior = cast("LanguageModel", target.prior)
     while found < n and drawn < limit:
         context, groups = contexts_for(prompts, BATCH, 1, rng)
         x, log_q = prior.sample(len(groups), context=context, rng=rng)
         weight = weigh(target, x, context)
-        weights.append(weight + (target.prior_power - 1) * log_q)
+        tilts.append((target.prior_power - 1) * log_q)
+        weights.append(weight + tilts[-1])
         drawn += len(weight)
         kept = (weight > -torch.inf).nonzero()[:, 0]
         if len(kept):
             chosen = None if context is None else [context[i] for i in kept.tolist()]
-            log_prior = target.prior_power * log_q[kept].double()
-            parts.append((take(x, kept), chosen, log_prior, weight[kept]))
+            parts.append((take(x, kept), chosen, log_q[kept].double(), weight[kept]))
             found += len(kept)
     if not found:
-        raise unreachable(target, drawn)
-    return _assemble(parts, torch.cat(weights), drawn)
+        raise unreachable(target, x, context, drawn=drawn, draws="prior draws")
+    return _assemble(parts, torch.cat(weights), torch.cat(tilts), target.prior_power)
 
 
 def _assemble(
-    parts: list[tuple[Any, list[str] | None, Tensor, Tensor]], log_w: Tensor, drawn: int
+    parts: list[tuple[Any, list[str] | None, Tensor, Tensor]],
+    log_w: Tensor,
+    tilt: Tensor,
+    prior_power: float,
 ) -> Reference:
+    drawn = len(log_w)
     log_prior = torch.cat([p[2] for p in parts])
     log_weight = torch.cat([p[3] for p in parts])
     contexts = [c for p in parts for c in p[1] or ()]
@@ -134,7 +142,9 @@ def _assemble(
         log_prior,
         log_weight,
         torch.full_like(share, -math.log(count)) if hard else share,
+        prior_power,
         log_z(log_w),
+        float(tilt[log_w == -torch.inf].logsumexp(0)) - math.log(drawn),
         drawn,
         "exact" if hard else "weighted",
         _proportion(count, drawn),
@@ -145,7 +155,8 @@ def _enumerated(target: Target) -> Reference:
     table = target.table()
     x = target.prior.enumerate()  # type: ignore[attr-defined]
     weight = target.log_weight(x)
-    log_prior = target.prior_power * target.prior.log_prob(x)
+    log_prior = target.prior.log_prob(x)
+    ruled_out = (target.prior_power * log_prior)[weight == -torch.inf]
     kept = (table.log_probs > -torch.inf).nonzero()[:, 0]
     n = len(weight)
     mass = target.prior.log_prob(x).exp()
@@ -156,7 +167,9 @@ def _enumerated(target: Target) -> Reference:
         log_prior[kept],
         weight[kept],
         table.log_probs[kept],
+        target.prior_power,
         Estimate(table.log_z, 0.0, n, unit="nats"),
+        float(ruled_out.logsumexp(0)),
         n,
         "enumerated",
         Estimate(satisfied, 0.0, n),
@@ -166,15 +179,3 @@ def _enumerated(target: Target) -> Reference:
 def _proportion(k: int, n: int) -> Estimate:
     p = k / n
     return Estimate(p, math.sqrt(max(p * (1 - p), 1 / n) / n), n)
-
-
-def unreachable(target: Target, n: int) -> TargetUnreachableError:
-    """The error for n prior draws of which none satisfies the evidence."""
-    upper = clopper_pearson(0, n)[1]
-    names = ", ".join(f"'{name}'" for name in target.names)
-    return TargetUnreachableError(
-        f"none of {n} prior draws satisfies the evidence ({names}): with 95 % confidence the prior "
-        f"puts less than {upper:.2g} there, so log Z < {math.log(upper):.2f} nats. Draw more, "
-        "start from a better prior, soften the evidence (Reward(predicate, beta=...)), or reach "
-        "it through tempered targets"
-    )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from esscher.align.best import Best, divergence_terms
 from esscher.align.config import FitConfig
 from esscher.align.normaliser import LogZ
 from esscher.align.objectives import OBJECTIVES, Batch, Objective, Proposal
@@ -43,7 +44,9 @@ class State:
         proposal: the law that draws batches where it is neither prior nor policy.
         log_z: running estimate from every draw so far.
         drift: sums (n, Σd, Σd²) of d = w̃ (log π - log q) since the proposal's last check.
+        best: the result if training has to be stopped.
         done: steps taken.
+        stopped: why training ended before its last step.
     """
 
     policy: LanguageModel
@@ -52,7 +55,9 @@ class State:
     proposal: LanguageModel | None = None
     log_z: LogZ = field(default_factory=LogZ)
     drift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    best: Best = field(default_factory=Best)
     done: int = 0
+    stopped: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as nested tensors and numbers."""
@@ -63,7 +68,9 @@ class State:
             "proposal": None if self.proposal is None else self.proposal.module().state_dict(),
             "log_z": list(self.log_z),
             "drift": list(self.drift),
+            "best": self.best.state_dict(),
             "done": self.done,
+            "stopped": self.stopped,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -77,7 +84,9 @@ class State:
             self.proposal.module().load_state_dict(saved["proposal"])
         self.log_z = LogZ(*saved["log_z"])
         self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
+        self.best = Best.of(saved["best"])
         self.done = int(saved["done"])
+        self.stopped = saved["stopped"]
 
 
 class Info(NamedTuple):
@@ -137,18 +146,11 @@ def step(
     loss, slope = _slope(objective, draws, log_pi, state.log_z, config.floor)
     lr = _rate(state.done, planned_steps(state.policy, config), _peak(state, config), config.warmup)
     grad_norm = _descend(state, chunks, slope, config, lr)
+    _judge(state, draws, log_pi, config, on_policy=law is state.policy)
     moved = _reconsider(
         state, draws, log_pi, config, adaptive=_kind(objective, config) == "adaptive"
     )
-    info = _info(
-        log_pi,
-        draws.log_q,
-        draws.log_prior,
-        draws.log_weight,
-        loss=loss,
-        grad_norm=grad_norm,
-        lr=lr,
-    )
+    info = _info(log_pi, draws, loss=loss, grad_norm=grad_norm, lr=lr)
     return state, info._replace(moved=moved)
 
 
@@ -207,7 +209,7 @@ def _slope(
     leaf = log_pi.detach().clone().requires_grad_()
     # While no draw was satisfied the normaliser is unknown; 0 leaves such a batch its direction.
     value = torch.tensor(log_z.value if math.isfinite(log_z.value) else 0.0, dtype=torch.float64)
-    target = draws.log_prior + weight
+    target = draws.prior_power * draws.log_prior + weight
     seen = Batch(leaf, draws.log_q, target, weight, value, draws.groups, draws.copies)
     with torch.enable_grad():
         loss = objective.loss(seen)
@@ -251,6 +253,19 @@ def _update(state: State, config: FitConfig, lr: float) -> float:
     return norm
 
 
+def _judge(
+    state: State, draws: Scored, log_pi: Tensor, config: FitConfig, *, on_policy: bool
+) -> None:
+    """Remember the model if the last `check_every` steps were the closest to the target."""
+    if state.log_z.log_sum > -math.inf:
+        log_target = draws.log_target_floored(config.floor) if on_policy else draws.log_target
+        log_z = state.log_z.value
+        terms = divergence_terms(log_pi, draws.log_q, log_target, log_z, on_policy=on_policy)
+        state.best.add(terms)
+    if state.done % config.check_every == 0:
+        state.best.close(state.average.module(), state.done)
+
+
 def _reconsider(
     state: State, draws: Scored, log_pi: Tensor, config: FitConfig, *, adaptive: bool
 ) -> bool:
@@ -276,25 +291,17 @@ def _reconsider(
     return True
 
 
-def _info(
-    log_pi: Tensor,
-    log_q: Tensor,
-    log_prior: Tensor,
-    log_weight: Tensor,
-    *,
-    loss: float,
-    grad_norm: float,
-    lr: float,
-) -> Info:
+def _info(log_pi: Tensor, draws: Scored, *, loss: float, grad_norm: float, lr: float) -> Info:
+    log_q, log_weight = draws.log_q, draws.log_weight
     alive = log_weight > -torch.inf
-    log_w = log_prior + log_weight - log_q
+    log_w = draws.log_target - log_q
     ess = effective_sample_size(log_w) / len(log_w) if bool(alive.any()) else 0.0
     return Info(
         loss=loss,
         satisfied=float(alive.double().mean()),
         log_weight=float(log_weight[alive].mean()) if bool(alive.any()) else None,
         ess=ess,
-        kl_prior=from_samples((log_pi - log_q).exp() * (log_pi - log_prior), unit="nats"),
+        kl_prior=from_samples((log_pi - log_q).exp() * (log_pi - draws.log_prior), unit="nats"),
         grad_norm=grad_norm,
         lr=lr,
         moved=False,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,10 +14,13 @@ from torch import Tensor
 
 from esscher.errors import DataError, NumericsError
 
-__all__ = ["BatchFunction", "checked", "evaluate", "shown", "unique_names"]
+__all__ = ["BatchFunction", "OnError", "checked", "evaluate", "shown", "unique_names"]
 
 BatchFunction = Callable[..., Any]
 """`f(items)` or `f(items, contexts)`: one number per item, as a sequence, array or tensor [B]."""
+
+OnError = Literal["raise", "worst"]
+"""What to do with an item for which the function raises: stop with an error, or rule it out."""
 
 
 def shown(item: object, width: int = 80) -> str:
@@ -36,7 +41,13 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def evaluate(
-    function: BatchFunction, items: Sequence[Any], contexts: Sequence[Any] | None, owner: str
+    function: BatchFunction,
+    items: Sequence[Any],
+    contexts: Sequence[Any] | None,
+    owner: str,
+    *,
+    on_error: OnError = "raise",
+    worst: float = -math.inf,
 ) -> Tensor:
     """Call function on the batch and return its values, [B] float64, each < inf and not NaN.
 
@@ -48,19 +59,56 @@ def evaluate(
         items: B samples as the law shows them.
         contexts: B contexts, or None.
         owner: who asks, for messages: "Reward 'helpful'".
+        on_error: "raise" stops where the function raises; "worst" calls it again item by item,
+            gives those it fails on the worst value, and warns.
+        worst: the value that rules an item out.
 
     Raises:
-        DataError: if the function raises, or returns something else than B numbers.
+        DataError: if the function raises (on every item, with "worst"), or returns something else
+            than B numbers.
         NumericsError: if a value is NaN or +inf.
     """
     try:
         raw = _call(function, items, contexts)
     except Exception as error:
+        if on_error == "worst":
+            return _item_by_item(function, items, contexts, owner, worst)
         raise DataError(
             f"{owner}: the function raised {type(error).__name__}: {error} "
-            f"on a batch of {len(items)} items; it must return one number for every item"
+            f"on a batch of {len(items)} items; it must return one number for every item, or "
+            "on_error='worst' rules the items out on which it fails"
         ) from error
     return checked(_vector(raw, len(items), owner), items, owner)
+
+
+def _item_by_item(
+    function: BatchFunction,
+    items: Sequence[Any],
+    contexts: Sequence[Any] | None,
+    owner: str,
+    worst: float,
+) -> Tensor:
+    values = torch.full((len(items),), worst, dtype=torch.float64)
+    failed: list[tuple[int, Exception]] = []
+    for i, item in enumerate(items):
+        try:
+            raw = _call(function, [item], None if contexts is None else [contexts[i]])
+        except Exception as error:
+            failed.append((i, error))
+        else:
+            values[i] = checked(_vector(raw, 1, owner), [item], owner)[0]
+    if not failed:
+        return values
+    i, first = failed[0]
+    what = f"sample {i} ({shown(items[i])}): {type(first).__name__}: {first}"
+    if len(failed) == len(items):
+        raise DataError(f"{owner}: the function raised on each of {len(items)} items, {what}")
+    warnings.warn(
+        f"{owner}: the function raised on {len(failed)} of {len(items)} items, which are ruled "
+        f"out; the first is {what}",
+        stacklevel=2,
+    )
+    return values
 
 
 def checked(values: Tensor, items: Sequence[Any], owner: str) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from esscher.core.batch import BatchFunction, evaluate, shown, unique_names
+from esscher.core.batch import BatchFunction, OnError, evaluate, shown, unique_names
 from esscher.errors import ConfigError, DataError, NumericsError
 
 __all__ = ["Condition", "Evidence", "Likelihood", "Moments", "Reward", "default_name"]
@@ -49,6 +49,8 @@ class Reward:
         score: `f(items)` or `f(items, contexts)` -> B rewards; -inf rules an item out.
         beta: temperature in (0, inf), in units of reward per nat.
         name: taken from the score when empty.
+        on_error: "worst" rules out the items on which the function raises, with a warning; "raise"
+            stops.
 
     Raises:
         ConfigError: if beta is not in (0, inf).
@@ -60,6 +62,7 @@ class Reward:
     score: BatchFunction
     beta: float = 1.0
     name: str = ""
+    on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
         if not 0.0 < self.beta < math.inf:
@@ -71,7 +74,8 @@ class Reward:
 
     def log_weight(self, items: Sequence[Any], contexts: Sequence[Any] | None) -> Tensor:
         """R / beta, [B] nats."""
-        return evaluate(self.score, items, contexts, f"Reward '{self.name}'") / self.beta
+        owner = f"Reward '{self.name}'"
+        return evaluate(self.score, items, contexts, owner, on_error=self.on_error) / self.beta
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,13 @@ class Condition:
     Args:
         predicate: `f(items)` or `f(items, contexts)` -> B values, each 0 or 1 (or a bool).
         name: taken from the predicate when empty.
+        on_error: "worst" rules out the items on which the function raises, with a warning; "raise"
+            stops.
     """
 
     predicate: BatchFunction
     name: str = ""
+    on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or default_name(self.predicate, "condition"))
@@ -95,7 +102,14 @@ class Condition:
         Raises:
             DataError: if a value is neither 0 nor 1.
         """
-        values = evaluate(self.predicate, items, contexts, f"Condition '{self.name}'")
+        values = evaluate(
+            self.predicate,
+            items,
+            contexts,
+            f"Condition '{self.name}'",
+            on_error=self.on_error,
+            worst=0.0,
+        )
         odd = (values != 0.0) & (values != 1.0)
         if bool(odd.any()):
             i = int(odd.nonzero()[0])
@@ -114,6 +128,8 @@ class Likelihood:
         log_likelihood: `f(items)` or `f(items, contexts)` -> B values of log p(y | x), nats.
         scale: power of the likelihood in [0, inf); 1 is exact Bayes.
         name: taken from the function when empty.
+        on_error: "worst" rules out the items on which the function raises, with a warning; "raise"
+            stops.
 
     Raises:
         ConfigError: if scale is not in [0, inf).
@@ -122,6 +138,7 @@ class Likelihood:
     log_likelihood: BatchFunction
     scale: float = 1.0
     name: str = ""
+    on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.scale < math.inf:
@@ -131,7 +148,8 @@ class Likelihood:
 
     def log_weight(self, items: Sequence[Any], contexts: Sequence[Any] | None) -> Tensor:
         """Scale * log p(y | x), [B] nats; 0 everywhere at scale 0."""
-        values = evaluate(self.log_likelihood, items, contexts, f"Likelihood '{self.name}'")
+        owner = f"Likelihood '{self.name}'"
+        values = evaluate(self.log_likelihood, items, contexts, owner, on_error=self.on_error)
         return values * self.scale if self.scale > 0.0 else torch.zeros_like(values)
 
 

@@ -145,7 +145,7 @@ def metropolis_hastings(
         moved += accept
         trace[t] = log_p.cpu()
     if bool((log_p == -torch.inf).all()):
-        raise unreachable(target, x, context, drawn=n_chains * (steps + 1), log_bound=0.0)
+        raise unreachable(target, x, context, drawn=n_chains * (steps + 1))
     rates = moved / steps
     se = float(rates.std()) / math.sqrt(n_chains) if n_chains > 1 else math.inf
     acceptance = Estimate(float(rates.mean()), se, steps * n_chains)

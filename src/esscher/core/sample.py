@@ -159,7 +159,7 @@ def importance_resample(
     log_p = target.log_density(x, context)
     log_w = log_p - log_q.to(torch.float64)
     if bool((log_w == -torch.inf).all()):
-        raise unreachable(target, x, context, drawn=size, log_bound=0.0)
+        raise unreachable(target, x, context, drawn=size)
     rows = torch.multinomial(torch.softmax(log_w.cpu(), 0), n, replacement=True, generator=rng)
     return Resample(
         x=take(x, rows),
@@ -218,16 +218,34 @@ def propose(
 
 
 def unreachable(
-    target: Target, x: Samples, context: Context, *, drawn: int, log_bound: float
+    target: Target,
+    x: Samples,
+    context: Context,
+    *,
+    drawn: int,
+    log_bound: float = 0.0,
+    draws: str = "proposals",
 ) -> TargetUnreachableError:
-    """The error for proposals that were all rejected: a bound on Z, the culprits, the remedies."""
+    """The error for draws that were all ruled out: a bound on Z, the culprits, the remedies.
+
+    Args:
+        target: what was to be reached.
+        x: some of the draws, to say which evidence ruled them out.
+        context: theirs.
+        drawn: how many there were.
+        log_bound: log of the largest weight one could have had, nats.
+        draws: what messages call them.
+    """
     bound = -math.expm1(math.log(0.05) / drawn)
+    n_last = len(items_of(target.prior, x))
     scale = f" exp({log_bound:g})" if log_bound else ""
+    log_z = math.log(bound) + log_bound
     return TargetUnreachableError(
-        f"none of {drawn} proposals was accepted, so Z < {bound:.2g}{scale} with 95 % confidence; "
-        f"on the last {len(items_of(target.prior, x))}: {target.verdict(x, context)}. "
-        "Raise max_draws, soften the worst term, or propose from a law closer to the target "
-        "(one trained on target.tempered(a), or a sampler that moves there step by step)"
+        f"none of {drawn} {draws} was accepted, so Z < {bound:.2g}{scale} (log Z < {log_z:.2f}) "
+        f"with 95 % confidence; on the last {n_last}: {target.verdict(x, context)}. "
+        "Draw more, soften the worst term (Reward(predicate, beta=...) for a Condition), or draw "
+        "from a law closer to the target (a better prior, a model trained on target.tempered(a), "
+        "or a sampler that moves there step by step)"
     )
 
 

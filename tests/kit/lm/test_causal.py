@@ -118,8 +118,7 @@ def plain_logits(network, ids):
             heads.append(score.softmax(1) @ v[:, s])
         x = x + linear(torch.cat(heads, 1), f"blocks.{i}.project")
         wide = linear(norm(x, f"blocks.{i}.norm_2"), f"blocks.{i}.expand")
-        gelu = 0.5 * wide * (1 + torch.erf(wide / 2**0.5))
-        x = x + linear(gelu, f"blocks.{i}.contract")
+        x = x + linear(wide.clamp(min=0) ** 2, f"blocks.{i}.contract")
     return norm(x, "norm") @ w["embed.weight"].T
 
 

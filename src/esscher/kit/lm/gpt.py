@@ -78,7 +78,10 @@ class KVCache:
 
 
 class Block(nn.Module):
-    """Attention and a two-layer perceptron, each behind a layer norm."""
+    """Attention and a two-layer perceptron, each behind a layer norm.
+
+    The perceptron's non-linearity is the squared ReLU (So et al. 2021, Primer).
+    """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -101,7 +104,7 @@ class Block(nn.Module):
             k, v = cache.write(layer, k, v)
         y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
         x = x + self.project(y.transpose(1, 2).reshape(b, t, d))
-        mixed: Tensor = self.contract(nn.functional.gelu(self.expand(self.norm_2(x))))
+        mixed: Tensor = self.contract(nn.functional.relu(self.expand(self.norm_2(x))).square())
         return x + mixed
 
 

@@ -43,10 +43,10 @@ class PretrainConfig:
     width: int = 128
     layers: int = 4
     heads: int = 4
-    steps: int = 600
-    batch: int = 56
+    steps: int = 560
+    batch: int = 64
     lr: float = 3e-3
-    matrix_lr: float = 5e-3
+    matrix_lr: float = 6e-3
     warmup: int = 50
     average: float = 0.995
     held_out: float = 0.05
