@@ -24,6 +24,9 @@ class FitConfig:
     """Optimiser steps."""
     batch: int | None = None
     """Draws per step."""
+    credit: Literal["auto", "sequence", "token"] = "auto"
+    """What forward_kl credits with the evidence: whole draws, or single tokens by a learnt twist
+    (models of ours under conditions, draws of the prior); auto credits tokens where that can be."""
     group: int = 16
     """Draws per prompt, where there are prompts; leave-one-out baselines need at least 2."""
     lr: float | None = None
@@ -58,6 +61,13 @@ class FitConfig:
             raise ConfigError(
                 f"{self.objective} needs draws from the policy itself, got proposal="
                 f"{self.proposal!r}; vargrad has the same optimum and takes any proposal"
+            )
+        if self.credit == "token" and (
+            self.objective != "forward_kl" or self.proposal not in ("auto", "prior")
+        ):
+            raise ConfigError(
+                "credit='token' needs objective='forward_kl' and draws of the prior, got "
+                f"{self.objective!r} and proposal={self.proposal!r}"
             )
         self._check_ranges()
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from esscher.align.config import FitConfig
+from esscher.align.credit import ENOUGH, Credit, TokenModel, can_credit
 from esscher.align.objectives import OBJECTIVES, Proposal
 from esscher.align.propose import propose
 from esscher.align.train import Info, State, init, planned_steps, step
@@ -98,8 +100,9 @@ def fit(
     if prompts is not None and not prompts:
         raise ConfigError("prompts is empty; pass None for prompt-free texts")
     target = fitted_moments(target, config.seed)
-    constant = _probe(target, prompts, config.seed)
-    state = init(policy.clone(), config)
+    probe = _probe(target, prompts, config.seed)
+    state = init(policy.clone(), config, _credit(policy, target, config, probe))
+    constant = _constant(target, probe)
     if constant is not None and OBJECTIVES[config.objective].minimises is not None:
         warnings.warn(constant, stacklevel=2)
         return FitResult(state.average, [], None, constant)
@@ -113,11 +116,8 @@ def fitted_moments(target: Target, seed: int) -> Target:
     return target.fit_moments(rng=Streams(seed).torch("moments")) if open_moments else target
 
 
-def _probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | None:
-    """Look at prior draws before spending time: reachable, constant, deterministic?
-
-    Returns:
-        A sentence if every draw has the same log-weight, so that target and prior agree.
+def _probe(target: Target, prompts: Sequence[str] | None, seed: int) -> Tensor:
+    """Log-weights of prior draws, before time is spent: reachable, deterministic?
 
     Raises:
         TargetUnreachableError: if no draw satisfies the evidence.
@@ -136,12 +136,39 @@ def _probe(target: Target, prompts: Sequence[str] | None, seed: int) -> str | No
             f"then {float(again[i]):.6g}; the target is then only defined on average",
             stacklevel=3,
         )
-    if target.prior_power == 1.0 and bool((weight == weight[0]).all()):
-        return (
-            f"all {len(weight)} prior draws have log-weight {float(weight[0]):.6g}: as far as they "
-            "show, the target is the prior, and there is nothing to train"
+    return weight
+
+
+def _constant(target: Target, weight: Tensor) -> str | None:
+    """A sentence if all draws have the same log-weight, so that target and prior agree."""
+    if target.prior_power != 1.0 or bool((weight != weight[0]).any()):
+        return None
+    return (
+        f"all {len(weight)} prior draws have log-weight {float(weight[0]):.6g}: as far as they "
+        "show, the target is the prior, and there is nothing to train"
+    )
+
+
+def _credit(
+    policy: LanguageModel, target: Target, config: FitConfig, weight: Tensor
+) -> Credit | None:
+    """What credits tokens, where that is wanted and can be.
+
+    Raises:
+        ConfigError: if it is demanded and cannot be.
+    """
+    satisfied = float((weight > -torch.inf).double().mean())
+    possible = can_credit(policy, target, satisfied)
+    if config.credit == "token" and not possible:
+        raise ConfigError(
+            "credit='token' needs a model of ours with the prior's tokens, conditions as the only "
+            f"evidence, and at least {ENOUGH:.0%} of the prior's draws but not all to satisfy "
+            f"them (here {satisfied:.1%}); use credit='sequence'"
         )
-    return None
+    plain = config.objective == "forward_kl" and config.proposal in ("auto", "prior")
+    if config.credit == "sequence" or not possible or not plain:
+        return None
+    return Credit.start(cast("TokenModel", target.prior), satisfied)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class DemoOptions:
         "sft_posterior",
     )
     """Objectives to compare; repeat the flag."""
-    steps: int = 48
+    steps: int = 64
     """Optimiser steps of each objective."""
     batch: int = 256
     """Draws per step; steps · batch is the sampling budget each objective gets."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from esscher.core.law import take
 from esscher.core.target import Target
 from esscher.kit.lm.language_model import LanguageModel
 
@@ -42,6 +43,19 @@ class Scored(NamedTuple):
     def log_target(self) -> Tensor:
         """Unnormalised log-density of the exact target."""
         return self.prior_power * self.log_prior + self.log_weight
+
+    def take(self, rows: Tensor) -> Scored:
+        """The draws at the given rows."""
+        context = None if self.context is None else [self.context[i] for i in rows.tolist()]
+        return self._replace(
+            x=take(self.x, rows),
+            context=context,
+            groups=self.groups[rows],
+            log_q=self.log_q[rows],
+            log_prior=self.log_prior[rows],
+            log_weight=self.log_weight[rows],
+            copies=self.copies[rows],
+        )
 
     def log_target_floored(self, floor: float) -> Tensor:
         """The same where a draw the evidence rules out counts as -floor nats."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from esscher.align.best import Best, divergence_terms
 from esscher.align.config import FitConfig
+from esscher.align.credit import Credit, TokenModel, learn
 from esscher.align.normaliser import LogZ
 from esscher.align.objectives import OBJECTIVES, Batch, Objective, Proposal
 from esscher.align.propose import Scored, floored, propose
@@ -45,6 +46,7 @@ class State:
         log_z: running estimate from every draw so far.
         drift: sums (n, Σd, Σd²) of d = w̃ (log π - log q) since the proposal's last check.
         best: the result if training has to be stopped.
+        credit: what learns to credit tokens; None where whole sequences are credited.
         done: steps taken.
         stopped: why training ended before its last step.
     """
@@ -56,6 +58,7 @@ class State:
     log_z: LogZ = field(default_factory=LogZ)
     drift: tuple[float, float, float] = (0.0, 0.0, 0.0)
     best: Best = field(default_factory=Best)
+    credit: Credit | None = None
     done: int = 0
     stopped: str | None = None
 
@@ -69,6 +72,7 @@ class State:
             "log_z": list(self.log_z),
             "drift": list(self.drift),
             "best": self.best.state_dict(),
+            "credit": None if self.credit is None else self.credit.state_dict(),
             "done": self.done,
             "stopped": self.stopped,
         }
@@ -85,6 +89,8 @@ class State:
         self.log_z = LogZ(*saved["log_z"])
         self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
         self.best = Best.of(saved["best"])
+        if self.credit is not None:
+            self.credit.load_state_dict(saved["credit"])
         self.done = int(saved["done"])
         self.stopped = saved["stopped"]
 
@@ -113,12 +119,12 @@ class Info(NamedTuple):
     moved: bool
 
 
-def init(policy: LanguageModel, config: FitConfig) -> State:
-    """A fresh state; the policy is trained in place."""
+def init(policy: LanguageModel, config: FitConfig, credit: Credit | None = None) -> State:
+    """A fresh state; the policy is trained in place, with tokens credited if there is a credit."""
     parameters = [p for p in policy.module().parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.98), fused=True)
     average = policy.clone() if config.average > 0 else policy
-    return State(policy, average, optimiser)
+    return State(policy, average, optimiser, credit=credit)
 
 
 def planned_steps(policy: LanguageModel, config: FitConfig) -> int:
@@ -142,16 +148,33 @@ def step(
     batch = _batch_size(state, objective, config)
     draws = propose(law, target, batch, prompts=prompts, group=config.group, rng=rng)
     state.log_z = state.log_z.update(draws.log_target - draws.log_q)
-    log_pi, chunks = _score(state.policy, draws, known=law is state.policy)
-    loss, slope = _slope(objective, draws, log_pi, state.log_z, config.floor)
-    lr = _rate(state.done, planned_steps(state.policy, config), _peak(state, config), config.warmup)
-    grad_norm = _descend(state, chunks, slope, config, lr)
-    _judge(state, draws, log_pi, config, on_policy=law is state.policy)
-    moved = _reconsider(
-        state, draws, log_pi, config, adaptive=_kind(objective, config) == "adaptive"
-    )
-    info = _info(log_pi, draws, loss=loss, grad_norm=grad_norm, lr=lr)
+    steps = planned_steps(state.policy, config)
+    lr = _rate(state.done, steps, _peak(state, config), config.warmup)
+    state.optimiser.zero_grad(set_to_none=True)
+    if state.credit is not None:
+        loss, seen, log_pi = _credited(state, target, draws, steps)
+    else:
+        log_pi, chunks = _score(state.policy, draws, known=law is state.policy)
+        loss, slope = _slope(objective, draws, log_pi, state.log_z, config.floor)
+        _descend(chunks, slope)
+        seen = draws
+    grad_norm = _update(state, config, lr)
+    _judge(state, seen, log_pi, config, on_policy=law is state.policy)
+    adaptive = state.credit is None and _kind(objective, config) == "adaptive"
+    moved = _reconsider(state, seen, log_pi, config, adaptive=adaptive)
+    info = _info(log_pi, seen, loss=loss, grad_norm=grad_norm, lr=lr)
     return state, info._replace(moved=moved)
+
+
+def _credited(
+    state: State, target: Target, draws: Scored, steps: int
+) -> tuple[float, Scored, Tensor]:
+    """Add the gradient of one batch: the twist's loss, the draws the policy saw, their log π."""
+    z = math.exp(state.log_z.value) if state.log_z.log_sum > -math.inf else 1.0
+    policy, prior = cast("TokenModel", state.policy), cast("TokenModel", target.prior)
+    credit = cast("Credit", state.credit)
+    loss, rows, log_pi = learn(credit, policy, prior, draws, z=z, done=state.done, steps=steps)
+    return loss, draws.take(rows), log_pi
 
 
 def _kind(objective: Objective, config: FitConfig) -> Proposal:
@@ -175,7 +198,9 @@ def _batch_size(state: State, objective: Objective, config: FitConfig) -> int:
 
 
 def _peak(state: State, config: FitConfig) -> float:
-    return state.policy.recipe.lr if config.lr is None else config.lr
+    recipe = state.policy.recipe
+    usual = recipe.lr if state.credit is None else recipe.token_lr
+    return usual if config.lr is None else config.lr
 
 
 def _rate(done: int, steps: int, peak: float, warmup: float) -> float:
@@ -225,14 +250,13 @@ def _slope(
     return float(loss.detach()), slope
 
 
-def _descend(state: State, chunks: Chunks, slope: Tensor, config: FitConfig, lr: float) -> float:
-    state.optimiser.zero_grad(set_to_none=True)
+def _descend(chunks: Chunks, slope: Tensor) -> None:
+    """Add the gradient of the loss whose derivative in log π is the slope [B]."""
     with torch.enable_grad():
         for index, log_prob in chunks:
             part = slope[index]
             if bool((part != 0).any()):
                 torch.autograd.backward((part * log_prob).sum())
-    return _update(state, config, lr)
 
 
 def _update(state: State, config: FitConfig, lr: float) -> float:

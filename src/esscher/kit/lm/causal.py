@@ -17,9 +17,10 @@ from esscher.errors import CheckpointError, ConfigError, MissingExtra
 from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.gpt import GPT, GPTConfig
 from esscher.kit.lm.language_model import Recipe, contexts_of
-from esscher.kit.lm.scoring import gather, graph_bytes, prompt_ids, score_chunks
+from esscher.kit.lm.scoring import Pass, gather, graph_bytes, passes, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tokenizer import END, BytePairTokenizer
+from esscher.kit.lm.twist import Twist
 
 __all__ = ["MODEL_TYPE", "SmallLM"]
 
@@ -45,7 +46,7 @@ class SmallLM:
         ConfigError: if max_new leaves no room in the network's context or is below 1.
     """
 
-    recipe = Recipe(lr=6e-5, steps=200, batch=256, noisy_batch=256)
+    recipe = Recipe(lr=6e-5, token_lr=2e-4, steps=200, batch=256, noisy_batch=256)
 
     def __init__(self, network: GPT, tokenizer: BytePairTokenizer, max_new: int) -> None:
         if not 1 <= max_new <= network.config.context:
@@ -80,10 +81,12 @@ class SmallLM:
         self, x: Sequences, *, context: Context = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
+        return score_chunks(self.token_logits, self.passes(x, context=context))
+
+    def passes(self, x: Sequences, *, context: Context = None) -> Iterator[Pass]:
+        """The batch as the network reads it; rows of similar length share a pass."""
         prompts = self._prompts(context, len(x))
-        return score_chunks(
-            self._token_logits, x, prompts, max_new=self.max_new, tokens=CHUNK_TOKENS
-        )
+        return passes(x, prompts, max_new=self.max_new, tokens=CHUNK_TOKENS)
 
     def graph_bytes(self, x: Sequences, *, context: Context = None) -> int:
         """About how many bytes the graphs of all chunks take together."""
@@ -92,11 +95,14 @@ class SmallLM:
         shape = {"layers": c.layers, "width": c.width, "vocab": c.vocab_size}
         return graph_bytes(x, prompts, tokens=CHUNK_TOKENS, **shape)
 
-    def _token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
-        # Only generated positions go through the vocabulary projection.
-        rows = mask.flatten().nonzero()[:, 0]
-        states = self.network.hidden(ids).flatten(0, 1).index_select(0, rows)
+    def token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(ids [b, t], mask [b, t]) -> logits [N, V] at the masked positions, row by row."""
+        states = self.network.states_at(ids, mask)
         return nn.functional.linear(states, self.network.embed.weight)
+
+    def twist(self) -> Twist:
+        """An untrained twist of this law, worth the same everywhere."""
+        return Twist(self.network)
 
     def items(self, x: Sequences) -> list[str]:
         """The texts."""

@@ -147,6 +147,11 @@ class GPT(nn.Module):
         states: Tensor = self.norm(x)
         return states
 
+    def states_at(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """[B, t] ids -> [N, d] final states at the N positions of the mask, row by row."""
+        rows = mask.flatten().nonzero()[:, 0]
+        return self.hidden(tokens).flatten(0, 1).index_select(0, rows)
+
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, t] ids -> [B, t, V] logits of the next token."""
         return nn.functional.linear(self.hidden(tokens, cache), self.embed.weight)

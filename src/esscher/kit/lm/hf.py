@@ -16,7 +16,7 @@ from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.hf_folder import DEFAULT_MAX_NEW, read_folder, write_folder
 from esscher.kit.lm.hf_network import HFNetwork
 from esscher.kit.lm.language_model import Recipe, contexts_of
-from esscher.kit.lm.scoring import gather, graph_bytes, prompt_ids, score_chunks
+from esscher.kit.lm.scoring import gather, graph_bytes, passes, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tokenizer import why_not_encodable
 
@@ -56,7 +56,7 @@ class TransformersLM:
             EOS token, or it has more ids than the model.
     """
 
-    recipe = Recipe(lr=2e-5, steps=150, batch=64, noisy_batch=64)
+    recipe = Recipe(lr=2e-5, token_lr=2e-5, steps=150, batch=64, noisy_batch=64)
 
     def __init__(
         self,
@@ -146,13 +146,8 @@ class TransformersLM:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
         prompts = self._prompts(context, len(x))
-        return score_chunks(
-            self._network.token_logits,
-            x,
-            prompts,
-            max_new=self.max_new,
-            tokens=self._chunk_tokens(),
-        )
+        parts = passes(x, prompts, max_new=self.max_new, tokens=self._chunk_tokens())
+        return score_chunks(self._network.token_logits, parts)
 
     def graph_bytes(self, x: Sequences, *, context: Context = None) -> int:
         """About how many bytes the graphs of all chunks take together."""

@@ -22,13 +22,15 @@ class Recipe:
     """Training settings that suit a model, used where the user names none.
 
     Attributes:
-        lr: peak learning rate of Adam.
+        lr: peak learning rate of Adam where whole sequences are credited.
+        token_lr: the same where tokens are, which is less noisy.
         steps: optimiser steps.
         batch: sequences per step.
         noisy_batch: sequences per step for objectives whose gradient noise stays at the optimum.
     """
 
     lr: float
+    token_lr: float
     steps: int
     batch: int
     noisy_batch: int

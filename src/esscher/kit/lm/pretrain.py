@@ -12,6 +12,7 @@ from esscher.errors import ConfigError, DataError, NumericsError
 from esscher.kit.lm.averaging import update_average
 from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.gpt import GPT, GPTConfig
+from esscher.kit.lm.muon import muon_and_adamw, scale_rates
 from esscher.kit.lm.tokenizer import BytePairTokenizer
 
 __all__ = ["PretrainConfig", "cosine_lr", "pretrain"]
@@ -133,11 +134,15 @@ def _train(
     data = model.encode(texts)
     average = model.clone()
     parameters = list(model.network.parameters())
-    optimisers = _optimisers(model.network, config)
+    optimisers = muon_and_adamw(
+        model.network,
+        lr=config.lr,
+        matrix_lr=config.matrix_lr,
+        weight_decay=0.05,
+        matrix_decay=0.1,
+    )
     for step in range(config.steps):
-        for optimiser, peak in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = cosine_lr(step, config.steps, peak, config.warmup, 0.02)
+        scale_rates(optimisers, cosine_lr(step, config.steps, 1.0, config.warmup, 0.02))
         batch = data.take(torch.randint(len(data), (config.batch,), generator=rng))
         n_tokens = int(batch.lengths.sum())
         model.network.zero_grad(set_to_none=True)
@@ -152,24 +157,9 @@ def _train(
                 f"warmup={config.warmup}"
             )
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimiser, _ in optimisers:
+        for optimiser in optimisers:
             optimiser.step()
         update_average(average.network, model.network, config.average, step + 1)
         if on_step is not None:
             on_step(step + 1, total)
     return average
-
-
-def _optimisers(network: GPT, config: PretrainConfig) -> list[tuple[torch.optim.Optimizer, float]]:
-    """(optimiser, its peak learning rate) pairs that share the parameters out.
-
-    Muon needs two thirds of AdamW's steps for the same held-out loss here; three Newton-Schulz
-    rounds do as well as five.
-    """
-    matrices = [p for p in network.blocks.parameters() if p.ndim == 2]
-    rest = [p for p in network.parameters() if all(p is not m for m in matrices)]
-    adam = torch.optim.AdamW(rest, config.lr, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
-    muon = torch.optim.Muon(
-        matrices, config.matrix_lr, weight_decay=0.1, ns_steps=3, adjust_lr_fn="match_rms_adamw"
-    )
-    return [(adam, config.lr), (muon, config.matrix_lr)]

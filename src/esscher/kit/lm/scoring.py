@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from esscher.errors import DataError
 from esscher.kit.lm.language_model import chunks_by_length
 from esscher.kit.lm.sequences import Sequences
 
-__all__ = ["gather", "graph_bytes", "prompt_ids", "score_chunks"]
+__all__ = ["Pass", "gather", "graph_bytes", "passes", "prompt_ids", "score_chunks"]
 
 Encode = Callable[[list[str]], list[list[int]]]
 TokenLogits = Callable[[Tensor, Tensor], Tensor]
@@ -47,18 +48,30 @@ def prompt_ids(
     return [prompts[text] for text in contexts]
 
 
-def score_chunks(
-    token_logits: TokenLogits,
-    x: Sequences,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new: int,
-    tokens: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(index [b], log-probability [b] in float64 nats) pairs; rows of similar length share a pass.
+class Pass(NamedTuple):
+    """Some sequences of a batch as a network reads them to score them.
+
+    Attributes:
+        rows: [b] which sequences.
+        ids: [b, t] prompts and sequences without their last token, padded on the right.
+        mask: [b, t] the positions that predict a token of the sequence.
+        target: [N] the tokens predicted there, row by row.
+        lengths: [b] tokens per row, summing to N.
+    """
+
+    rows: Tensor
+    ids: Tensor
+    mask: Tensor
+    target: Tensor
+    lengths: Tensor
+
+
+def passes(
+    x: Sequences, prompts: Sequence[Sequence[int]], *, max_new: int, tokens: int
+) -> Iterator[Pass]:
+    """The batch in passes of sequences of similar length, each sequence once.
 
     Args:
-        token_logits: the network; its graph is kept where the caller's grad mode keeps it.
         x: B sequences.
         prompts: B id lists, start token included.
         max_new: longest sequence the law generates.
@@ -77,13 +90,26 @@ def score_chunks(
     for index in chunks_by_length(x.lengths + before, tokens):
         part = x.take(index)
         ids, mask = part.after([prompts[i] for i in index.tolist()], pad=0)
-        logits = token_logits(ids, mask)
+        yield Pass(index, ids, mask, part.tokens[part.mask()], part.lengths)
+
+
+def score_chunks(
+    token_logits: TokenLogits, parts: Iterable[Pass]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(index [b], log-probability [b] in float64 nats) pairs.
+
+    Args:
+        token_logits: the network; its graph is kept where the caller's grad mode keeps it.
+        parts: of `passes`.
+    """
+    for part in parts:
+        logits = token_logits(part.ids, part.mask)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        target = part.tokens[part.mask()].to(logits.device)
+        target = part.target.to(logits.device)
         token_log_prob = -nn.functional.cross_entropy(logits, target, reduction="none")
-        rows = torch.arange(len(part)).repeat_interleave(part.lengths)
-        zeros = torch.zeros(len(part), dtype=torch.float64)
-        yield index, zeros.index_add(0, rows, token_log_prob.double().cpu())
+        rows = torch.arange(len(part.rows)).repeat_interleave(part.lengths)
+        zeros = torch.zeros(len(part.rows), dtype=torch.float64)
+        yield part.rows, zeros.index_add(0, rows, token_log_prob.double().cpu())
 
 
 def graph_bytes(
