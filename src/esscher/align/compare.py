@@ -48,6 +48,8 @@ def jobs_of(
     jobs = []
     for objective in options.objectives:
         own = {"objective": objective, "name": objective, "runs": run.path / FITS}
+        if objective != "forward_kl":
+            own["credit"] = "auto"
         if rates is not None and objective in rates and options.lr is None:
             own["lr"] = rates[objective]
         jobs.append(Job(FitOptions(**shared | own), run.path / FITS / objective))

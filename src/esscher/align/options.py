@@ -28,6 +28,9 @@ class FitOptions(TargetOptions):
     """Draws per step; by default what suits the model."""
     lr: float | None = None
     """Peak learning rate of Adam; by default what suits the model."""
+    credit: Literal["auto", "sequence", "token"] = "auto"
+    """What forward_kl credits: whole draws, or single tokens by a learnt twist; auto takes tokens
+    where that can be."""
     group: int = 16
     """Draws per prompt, where there are prompts."""
     average: float = 0.95
@@ -116,15 +119,15 @@ class DemoOptions:
     """`esscher align demo`: the whole idea on a small model that needs no download."""
 
     objectives: tuple[str, ...] = (
+        "forward_kl",
         "rl",
         "reverse_kl",
-        "forward_kl",
         "js",
-        "vargrad",
         "sft_posterior",
+        "vargrad",
     )
     """Objectives to compare; repeat the flag."""
-    steps: int = 64
+    steps: int = 60
     """Optimiser steps of each objective."""
     batch: int = 256
     """Draws per step; steps · batch is the sampling budget each objective gets."""

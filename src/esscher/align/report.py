@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from esscher.align.compare import FITS
 from esscher.align.objectives import OBJECTIVES
 from esscher.align.options import CompareOptions, EvaluateOptions, FitOptions
@@ -18,6 +20,8 @@ from esscher.kit.runs.text import format_value
 
 __all__ = ["write_evaluation_report", "write_fit_report", "write_report"]
 
+NEAR = 2.0
+"""A model that ends within this multiple of the prior's distance shares the close view."""
 Rows = Sequence[Mapping[str, Any]]
 OUTCOMES: Mapping[str, Literal["holds", "fails", "open"]] = {
     "close to target": "holds",
@@ -175,19 +179,15 @@ def _figures(
     def over(name: str) -> list[Series]:
         return [_series(label, r, name, batch) for label, r in rows.items() if _watched(r)]
 
+    _distances(report, over("kl_target_model"), target["kl_target_prior"]["mean"], unit, band)
     figures = (
-        ("kl_target_model", "KL(p*‖π), nats", {"prior": target["kl_target_prior"]["mean"]}),
         ("entropy", "entropy of π, nats", {"target": target["entropy_target"]["mean"]}),
         ("distinct_2", "distinct-2 (64 draws)", None),
         ("ess", "ESS / n of P/π", None),
     )
     for name, label, reference in figures:
-        logarithmic = name == "kl_target_model"
-        figure = line_figure(
-            over(name), xlabel=unit, ylabel=label, reference=reference, log_y=logarithmic
-        )
-        scale = " Logarithmic axis." if logarithmic else ""
-        report.figure(figure, f"{label} against {unit}.{scale} {band}")
+        figure = line_figure(over(name), xlabel=unit, ylabel=label, reference=reference)
+        report.figure(figure, f"{label} against {unit}. {band}")
     paths = [_path(label, r) for label, r in rows.items() if _watched(r)]
     figure = scatter_path(paths, xlabel="KL(π‖p0), nats", ylabel="share satisfied")
     report.figure(
@@ -196,6 +196,22 @@ def _figures(
         "marker is the end. Bars are ±1.96 standard errors over n = 250 draws. Going right "
         "without need is the price of collapse.",
     )
+
+
+def _distances(
+    report: Report, series: Sequence[Series], prior: float, unit: str, band: str
+) -> None:
+    """KL(p*‖π) on the way; models that end far away get a figure of their own with a log axis."""
+    label, reference = "KL(p*‖π), nats", {"prior": prior}
+    near = [s for s in series if float(np.asarray(s.y)[-1]) <= NEAR * prior]
+    far = [s.label for s in series if not any(s is kept for kept in near)]
+    if near:
+        left_out = f" Without {', '.join(far)}, shown below." if far else ""
+        figure = line_figure(near, xlabel=unit, ylabel=label, reference=reference)
+        report.figure(figure, f"{label} against {unit}.{left_out} {band}")
+    if far:
+        figure = line_figure(series, xlabel=unit, ylabel=label, reference=reference, log_y=True)
+        report.figure(figure, f"{label} against {unit}, all models. Logarithmic axis. {band}")
 
 
 def _watched(rows: Rows) -> list[Mapping[str, Any]]:

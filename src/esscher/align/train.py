@@ -199,8 +199,11 @@ def _batch_size(state: State, objective: Objective, config: FitConfig) -> int:
 
 def _peak(state: State, config: FitConfig) -> float:
     recipe = state.policy.recipe
-    usual = recipe.lr if state.credit is None else recipe.token_lr
-    return usual if config.lr is None else config.lr
+    if config.lr is not None:
+        return config.lr
+    if state.credit is not None:
+        return recipe.token_lr
+    return recipe.floored_lr if OBJECTIVES[config.objective].needs_floor else recipe.lr
 
 
 def _rate(done: int, steps: int, peak: float, warmup: float) -> float:

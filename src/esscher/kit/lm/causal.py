@@ -46,7 +46,7 @@ class SmallLM:
         ConfigError: if max_new leaves no room in the network's context or is below 1.
     """
 
-    recipe = Recipe(lr=6e-5, token_lr=2e-4, steps=200, batch=256, noisy_batch=256)
+    recipe = Recipe(lr=6e-5, floored_lr=2e-5, token_lr=2e-4, steps=200, batch=256, noisy_batch=256)
 
     def __init__(self, network: GPT, tokenizer: BytePairTokenizer, max_new: int) -> None:
         if not 1 <= max_new <= network.config.context:

@@ -56,7 +56,7 @@ class TransformersLM:
             EOS token, or it has more ids than the model.
     """
 
-    recipe = Recipe(lr=2e-5, token_lr=2e-5, steps=150, batch=64, noisy_batch=64)
+    recipe = Recipe(lr=2e-5, floored_lr=2e-5, token_lr=2e-5, steps=150, batch=64, noisy_batch=64)
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ class Recipe:
 
     Attributes:
         lr: peak learning rate of Adam where whole sequences are credited.
+        floored_lr: the same for objectives in which a ruled-out draw has a finite, large cost.
         token_lr: the same where tokens are, which is less noisy.
         steps: optimiser steps.
         batch: sequences per step.
@@ -30,6 +31,7 @@ class Recipe:
     """
 
     lr: float
+    floored_lr: float
     token_lr: float
     steps: int
     batch: int

@@ -35,7 +35,9 @@ class TabularLM:
         ConfigError: if a size is below 1 or there are more than a million outcomes.
     """
 
-    recipe = Recipe(lr=0.02, token_lr=0.02, steps=600, batch=1024, noisy_batch=32768)
+    recipe = Recipe(
+        lr=0.02, floored_lr=0.02, token_lr=0.02, steps=600, batch=1024, noisy_batch=32768
+    )
 
     def __init__(self, alphabet: int = 3, max_len: int = 5, seed: int = 0) -> None:
         if alphabet < 1 or max_len < 1:
