@@ -119,7 +119,7 @@ def test_the_twist_learns_the_chance_of_every_prefix():
 
 def test_the_policy_follows_the_twist():
     prior, target = world()
-    config = FitConfig(steps=200, batch=128, credit="token", lr=3e-3)
+    config = FitConfig(steps=300, batch=128, credit="token", lr=3e-3)
     policy = fit(prior, target, config=config).policy
     x, good = enumerated(prior)
     mass = prior.log_prob(x).exp() * good

@@ -145,7 +145,8 @@ def learn(
     n = len(outcome)
     share = min(1.0, max(0.125, FOLLOWED / (steps * n)))
     updates = [
-        rows.tensor_split([math.ceil(share * len(rows))]) for rows in torch.arange(n).split(UPDATE)
+        rows.tensor_split([math.ceil(share * len(rows))])
+        for rows in torch.arange(n).tensor_split(tuple(range(UPDATE, n, UPDATE)))
     ]
     seen = torch.cat([followed for followed, _ in updates])
     log_pi = torch.zeros(n, dtype=torch.float64)
