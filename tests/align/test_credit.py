@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from esscher.align import credit
+from esscher.align.compare import jobs_of
 from esscher.align.config import FitConfig
 from esscher.align.evaluate import evaluate
 from esscher.align.fit import fit
+from esscher.align.options import CompareOptions, FitOptions
 from esscher.align.propose import propose
 from esscher.core import Condition, Reward, Target
 from esscher.errors import ConfigError
@@ -148,6 +150,18 @@ def test_a_demand_that_cannot_be_met_is_an_error():
         FitConfig("js", credit="token")
     with pytest.raises(ConfigError, match="draws of the prior"):
         FitConfig(credit="token", proposal="on_policy")
+
+
+def test_the_setting_decides_and_comparisons_keep_it_to_forward_kl(tmp_path):
+    prior, target = world()
+    losses = {}
+    for kind in ("auto", "token", "sequence"):
+        config = FitOptions(steps=3, batch=32, credit=kind).config()
+        losses[kind] = [row["loss"] for row in fit(prior, target, config=config).history]
+    assert losses["auto"] == losses["token"] != losses["sequence"]
+    options = CompareOptions(objectives=("forward_kl", "js"), credit="token")
+    run = Run.create(tmp_path, "align", "compare", "test", config=options, seed=0)
+    assert [job.options.credit for job in jobs_of(options, run)] == ["token", "auto"]
 
 
 def test_prompts_are_credited_too():

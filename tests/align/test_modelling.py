@@ -26,6 +26,10 @@ def evidence_module(tmp_path, monkeypatch):
     (tmp_path / f"{name}.py").write_text(
         "def length(xs):\n    return [float(len(x)) for x in xs]\n"
         "def short(xs):\n    return [len(x) < 2 for x in xs]\n"
+        "def moody(xs):\n"
+        "    if any(len(x) < 2 for x in xs):\n"
+        "        raise ValueError('too short')\n"
+        "    return [True for x in xs]\n"
         "constant = 3\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -46,6 +50,20 @@ def test_evidence_of_every_kind_multiplies(evidence_module):
     lengths = torch.tensor([float(len(item)) for item in PRIOR.items(x)], dtype=torch.float64)
     reward_only = build_target(PRIOR, TargetOptions(reward=f"{evidence_module}:length", beta=2.0))
     assert torch.equal(reward_only.log_weight(x), lengths / 2.0)
+
+
+def test_raising_evidence_stops_or_rules_out_as_asked(evidence_module):
+    x = PRIOR.enumerate()
+    short = torch.tensor([len(item) < 2 for item in PRIOR.items(x)])
+    for named in (
+        {"condition": (f"{evidence_module}:moody",)},
+        {"reward": f"{evidence_module}:moody"},
+    ):
+        with pytest.raises(DataError, match="ValueError: too short"):
+            build_target(PRIOR, TargetOptions(**named)).log_weight(x)
+        target = build_target(PRIOR, TargetOptions(**named, on_error="worst"))
+        with pytest.warns(UserWarning, match=f"raised on {int(short.sum())} of {len(x)} items"):
+            assert torch.equal(target.log_weight(x) == -torch.inf, short)
 
 
 def test_builtin_prior_without_evidence_means_compiles():
