@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ class Best:
     divergence: float = math.inf
     step: int = 0
     weights: dict[str, Any] | None = None
-    window: tuple[int, float] = field(default=(0, 0.0))
+    window: tuple[int, float] = (0, 0.0)
 
     def add(self, terms: Tensor) -> None:
         """Count one batch's terms [B] of the divergence."""

@@ -6,9 +6,10 @@ where the twist ψ(x_≤t) = E_p0[φ | x_≤t] is the chance that a prefix ends 
     KL(p*‖π) = const - 1/Z E_p0[ Σ_t Σ_v p0(v|x_<t) ψ(x_<t, v) log π(v|x_<t) ].
 
 This is the gradient of `objectives.forward_kl` with its two expectations taken further: over the
-rest of the sequence by the twist, over the next token by the sum. Its noise is the twist's error
-alone, and what a draw costs is shared by all its prefixes. The twist is learnt on the same draws by
-cross-entropy with λ-returns, whose value of a prefix is the sum above, so that both agree.
+rest of the sequence by the twist, over the next token by the sum. With the true twist it vanishes
+at π = p* on every prefix, and what a draw costs is shared by all its prefixes. The twist is learnt
+on the same draws by cross-entropy with λ-returns, whose value of a prefix is the sum above, so that
+both agree.
 
 Reference: Korbak et al. (2022) for the objective; Yang and Klein (2021, FUDGE) and Zhao et al.
 (2024) for twists; Sutton and Barto (2018), section 12.8, for expected λ-returns.
