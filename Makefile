@@ -3,8 +3,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.installed
-# More threads only help on an idle machine; on a busy one they wait for each other.
-export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo install test test-slow check format bench clean
 

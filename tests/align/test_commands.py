@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from esscher.align.compare import FITS
+from esscher.align.compare import DRAWS, FITS
 from esscher.cli import main
 from esscher.kit.lm.tabular import TabularLM
 from esscher.kit.runs.record import Record
@@ -141,6 +141,7 @@ def test_compare_reports_every_objective(prior, capsys, tmp_path):
     assert html.count("<svg") == 6
     runs = list((tmp_path / result["run"] / FITS).glob("*/*_align-fit_*"))
     assert len(runs) == 2
+    assert not (tmp_path / result["run"] / DRAWS).exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 
 from esscher.align.options import CompareOptions, FitOptions
 from esscher.align.run import finish_fit, prepare
+from esscher.align.shared import SharedDraws
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.progress import Progress
@@ -23,15 +25,18 @@ __all__ = ["FITS", "Job", "fit_all", "jobs_of", "run_job"]
 
 FITS = "fits"
 """Folder in a comparison's run that holds the runs of its fits."""
+DRAWS = "draws"
+"""Folder in a comparison's run with the prior's draws, until all fits are done."""
 POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One fit of a comparison and the folder its run lives in."""
+    """One fit of a comparison, the folder its run lives in, and that of the draws all share."""
 
     options: FitOptions
     root: Path
+    draws: Path
 
 
 def jobs_of(
@@ -52,7 +57,7 @@ def jobs_of(
             own["credit"] = "auto"
         if rates is not None and objective in rates and options.lr is None:
             own["lr"] = rates[objective]
-        jobs.append(Job(FitOptions(**shared | own), run.path / FITS / objective))
+        jobs.append(Job(FitOptions(**shared | own), run.path / FITS / objective, run.path / DRAWS))
     return jobs
 
 
@@ -74,6 +79,8 @@ def fit_all(jobs: Sequence[Job], workers: int, output: Output) -> dict[str, dict
             for future in futures:
                 future.cancel()
             raise
+    for job in jobs:
+        shutil.rmtree(job.draws, ignore_errors=True)
     return {job.options.objective: results[job.options.objective] for job in jobs}
 
 
@@ -104,7 +111,7 @@ def run_job(job: Job) -> dict[str, Any]:
         job.root, "align", "fit", options.name, config=options, seed=options.seed
     )
     with run:
-        return finish_fit(options, prepared, run)
+        return finish_fit(options, prepared, run, shared=SharedDraws(job.draws))
 
 
 def _existing(job: Job) -> Run | None:

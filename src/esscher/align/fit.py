@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from esscher.align.config import FitConfig
 from esscher.align.credit import ENOUGH, Credit, TokenModel, can_credit
 from esscher.align.objectives import OBJECTIVES, Proposal
 from esscher.align.propose import propose
+from esscher.align.shared import SharedDraws
 from esscher.align.train import Info, State, init, planned_steps, step
 from esscher.core.estimate import Estimate
 from esscher.core.evidence import Moments
@@ -69,6 +71,7 @@ def fit(
     watch: Watcher | None = None,
     watch_every: int = 10,
     on_step: Callable[[int, int, Info, State], None] | None = None,
+    shared: SharedDraws | None = None,
 ) -> FitResult:
     """Train a copy of the policy towards the target.
 
@@ -88,6 +91,7 @@ def fit(
         watch: measured every `watch_every` steps and at both ends.
         watch_every: steps between measurements.
         on_step: called with (done, total, info, state) after every step.
+        shared: draws of the prior in common with fits that differ in objective and learning rate.
 
     Raises:
         ConfigError: if a setting is out of range or prompts are empty.
@@ -107,7 +111,8 @@ def fit(
         warnings.warn(constant, stacklevel=2)
         return FitResult(state.average, [], None, constant)
     keeper = _Keeper(run, save_every, watch, watch_every, on_step)
-    return _loop(state, target, config, prompts, keeper)
+    advance = partial(step, target=target, config=config, prompts=prompts, shared=shared)
+    return _loop(state, config, advance, keeper)
 
 
 def fitted_moments(target: Target, seed: int) -> Target:
@@ -208,9 +213,8 @@ class _Keeper:
 
 def _loop(
     state: State,
-    target: Target,
     config: FitConfig,
-    prompts: Sequence[str] | None,
+    advance: Callable[[State], tuple[State, Info]],
     keeper: _Keeper,
 ) -> FitResult:
     total = planned_steps(state.policy, config)
@@ -218,7 +222,7 @@ def _loop(
     if not history and keeper.watch is not None:
         _log(history, keeper.run, 0, keeper.watched(state, last=False))
     while state.done < total and state.stopped is None:
-        state, info = step(state, target, config, prompts)
+        state, info = advance(state)
         state.stopped = _explosion(info, state, config)
         last = state.done == total or state.stopped is not None
         row = {**info._asdict(), "log_z": state.log_z.estimate()}

@@ -10,6 +10,7 @@ from esscher.align.evaluate import evaluate
 from esscher.align.fit import FitResult, Watcher, fit, fitted_moments
 from esscher.align.modelling import build_target, load_prior, read_prompts
 from esscher.align.options import FitOptions
+from esscher.align.shared import SharedDraws
 from esscher.align.train import Info, State
 from esscher.align.watch import make_watcher
 from esscher.core.target import Target
@@ -67,7 +68,11 @@ def prepare(options: FitOptions, output: Output) -> Prepared:
 
 
 def finish_fit(
-    options: FitOptions, prepared: Prepared, run: Run, on_step: OnStep | None = None
+    options: FitOptions,
+    prepared: Prepared,
+    run: Run,
+    on_step: OnStep | None = None,
+    shared: SharedDraws | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate and write everything into the run; continues where the run was stopped.
 
@@ -83,6 +88,7 @@ def finish_fit(
         save_every=SAVE_EVERY,
         watch=prepared.watch,
         on_step=on_step,
+        shared=shared,
     )
     result.policy.save(run.path / MODEL)
     measured = _conclude(options, prepared, run, result)

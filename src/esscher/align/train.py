@@ -16,6 +16,7 @@ from esscher.align.credit import Credit, TokenModel, learn
 from esscher.align.normaliser import LogZ
 from esscher.align.objectives import OBJECTIVES, Batch, Objective, Proposal
 from esscher.align.propose import Scored, floored, propose
+from esscher.align.shared import SharedDraws
 from esscher.core.estimate import Estimate, from_samples
 from esscher.core.importance import effective_sample_size
 from esscher.core.target import Target
@@ -133,20 +134,31 @@ def planned_steps(policy: LanguageModel, config: FitConfig) -> int:
 
 
 def step(
-    state: State, target: Target, config: FitConfig, prompts: Sequence[str] | None = None
+    state: State,
+    target: Target,
+    config: FitConfig,
+    prompts: Sequence[str] | None = None,
+    shared: SharedDraws | None = None,
 ) -> tuple[State, Info]:
     """Draw a batch, estimate the objective's gradient, and move the policy.
 
-    The state is changed in place and returned.
+    The state is changed in place and returned. Draws of the prior may be shared with other fits.
 
     Raises:
         NumericsError: if the loss or its gradient is not finite.
     """
     objective = OBJECTIVES[config.objective]
-    rng = Streams(config.seed).torch("draws", state.done)
     law = _law(state, target, objective, config)
     batch = _batch_size(state, objective, config)
-    draws = propose(law, target, batch, prompts=prompts, group=config.group, rng=rng)
+
+    def draw() -> Scored:
+        rng = Streams(config.seed).torch("draws", state.done)
+        return propose(law, target, batch, prompts=prompts, group=config.group, rng=rng)
+
+    if shared is not None and law is target.prior:
+        draws = shared.get(f"{batch}-{state.done}", draw)
+    else:
+        draws = draw()
     state.log_z = state.log_z.update(draws.log_target - draws.log_q)
     steps = planned_steps(state.policy, config)
     lr = _rate(state.done, steps, _peak(state, config), config.warmup)

@@ -60,7 +60,7 @@ def builtin_stdlib(
 ) -> BuiltinPrior:
     """The model of all library functions of at most 128 characters that compile.
 
-    The first call trains it, about two minutes on one core; later ones read it from the cache.
+    The first call trains it, about two minutes on two cores; later ones read it from the cache.
     A damaged cache is rebuilt and an unwritable one goes unused, each with a warning.
 
     Args:

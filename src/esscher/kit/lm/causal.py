@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from esscher.core.law import Context, Draws
 from esscher.errors import CheckpointError, ConfigError, MissingExtra
+from esscher.kit.lm.fused import token_log_prob
 from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.gpt import GPT, GPTConfig
 from esscher.kit.lm.language_model import Recipe, contexts_of
@@ -81,7 +82,7 @@ class SmallLM:
         self, x: Sequences, *, context: Context = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
-        return score_chunks(self.token_logits, self.passes(x, context=context))
+        return score_chunks(self._token_log_prob, self.passes(x, context=context))
 
     def passes(self, x: Sequences, *, context: Context = None) -> Iterator[Pass]:
         """The batch as the network reads it; rows of similar length share a pass."""
@@ -94,6 +95,10 @@ class SmallLM:
         prompts = self._prompts(context, len(x))
         shape = {"layers": c.layers, "width": c.width, "vocab": c.vocab_size}
         return graph_bytes(x, prompts, tokens=CHUNK_TOKENS, **shape)
+
+    def _token_log_prob(self, part: Pass) -> Tensor:
+        states = self.network.states_at(part.ids, part.mask)
+        return token_log_prob(states, self.network.embed.weight, part.target)
 
     def token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(ids [b, t], mask [b, t]) -> logits [N, V] at the masked positions, row by row."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from esscher.errors import ConfigError
+from esscher.kit.lm.fused import squared_relu
 
 __all__ = ["GPT", "Block", "GPTConfig", "GPTDecoder", "KVCache"]
 
@@ -104,7 +105,7 @@ class Block(nn.Module):
             k, v = cache.write(layer, k, v)
         y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
         x = x + self.project(y.transpose(1, 2).reshape(b, t, d))
-        mixed: Tensor = self.contract(nn.functional.relu(self.expand(self.norm_2(x))).square())
+        mixed: Tensor = self.contract(squared_relu(self.expand(self.norm_2(x))))
         return x + mixed
 
 

@@ -147,7 +147,7 @@ class TransformersLM:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
         prompts = self._prompts(context, len(x))
         parts = passes(x, prompts, max_new=self.max_new, tokens=self._chunk_tokens())
-        return score_chunks(self._network.token_logits, parts)
+        return score_chunks(self._network.token_log_prob, parts)
 
     def graph_bytes(self, x: Sequences, *, context: Context = None) -> int:
         """About how many bytes the graphs of all chunks take together."""

@@ -6,9 +6,10 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esscher.kit.lm.generate import Decoder
+from esscher.kit.lm.scoring import Pass
 from esscher.kit.require import require
 
 if TYPE_CHECKING:
@@ -49,7 +50,14 @@ class HFNetwork:
         logits: Tensor = output.logits[:, -1]
         return logits.to("cpu", torch.promote_types(logits.dtype, torch.float32))
 
-    def token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def token_log_prob(self, part: Pass) -> Tensor:
+        """Log-probabilities [N] of a pass's target tokens, float32 or wider."""
+        logits = self._token_logits(part.ids, part.mask)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        target = part.target.to(logits.device)
+        return -nn.functional.cross_entropy(logits, target, reduction="none")
+
+    def _token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(ids [B, t], mask [B, t]) -> logits [N, V] at the masked positions, row by row.
 
         Rows are padded on the right, after their last masked position. Columns in which no row is

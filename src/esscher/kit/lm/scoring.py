@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esscher.errors import DataError
 from esscher.kit.lm.language_model import chunks_by_length
@@ -15,8 +15,6 @@ from esscher.kit.lm.sequences import Sequences
 __all__ = ["Pass", "gather", "graph_bytes", "passes", "prompt_ids", "score_chunks"]
 
 Encode = Callable[[list[str]], list[list[int]]]
-TokenLogits = Callable[[Tensor, Tensor], Tensor]
-"""(ids [b, t], mask [b, t]) -> logits [N, V] at the N masked positions, row by row."""
 
 
 def prompt_ids(
@@ -66,6 +64,10 @@ class Pass(NamedTuple):
     lengths: Tensor
 
 
+TokenLogProb = Callable[[Pass], Tensor]
+"""Log-probabilities [N] of a pass's target tokens."""
+
+
 def passes(
     x: Sequences, prompts: Sequence[Sequence[int]], *, max_new: int, tokens: int
 ) -> Iterator[Pass]:
@@ -94,22 +96,18 @@ def passes(
 
 
 def score_chunks(
-    token_logits: TokenLogits, parts: Iterable[Pass]
+    token_log_prob: TokenLogProb, parts: Iterable[Pass]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(index [b], log-probability [b] in float64 nats) pairs.
 
     Args:
-        token_logits: the network; its graph is kept where the caller's grad mode keeps it.
+        token_log_prob: the network; its graph is kept where the caller's grad mode keeps it.
         parts: of `passes`.
     """
     for part in parts:
-        logits = token_logits(part.ids, part.mask)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        target = part.target.to(logits.device)
-        token_log_prob = -nn.functional.cross_entropy(logits, target, reduction="none")
         rows = torch.arange(len(part.rows)).repeat_interleave(part.lengths)
         zeros = torch.zeros(len(part.rows), dtype=torch.float64)
-        yield part.rows, zeros.index_add(0, rows, token_log_prob.double().cpu())
+        yield part.rows, zeros.index_add(0, rows, token_log_prob(part).double().cpu())
 
 
 def graph_bytes(
