@@ -42,10 +42,10 @@ LAMBDA = 0.9
 """Share of a prefix's goal that comes from further on; 1 is the outcome itself."""
 UPDATE = 128
 """Draws per update of the twist: it learns faster from more updates, down to about this size."""
-FOLLOWED = 12_288
+FOLLOWED = 20_480
 """Draws that the policy is trained on, spread over the fit: its gradient is far less noisy than the
 twist's, and a pass through it costs as much."""
-LR, CHOICE_LR, MATRIX_LR = 1e-3, 2.5e-3, 3e-3
+LR, CHOICE_LR, MATRIX_LR = 1e-3, 4e-3, 3e-3
 """Peak learning rates of the twist: embeddings and norms, differences of next tokens, matrices."""
 WARMUP = 5
 FLOOR = 0.02

@@ -127,7 +127,7 @@ class DemoOptions:
         "vargrad",
     )
     """Objectives to compare; repeat the flag."""
-    steps: int = 60
+    steps: int = 64
     """Optimiser steps of each objective."""
     batch: int = 256
     """Draws per step; steps · batch is the sampling budget each objective gets."""
