@@ -121,10 +121,10 @@ class DemoOptions:
     objectives: tuple[str, ...] = (
         "forward_kl",
         "rl",
+        "vargrad",
         "reverse_kl",
         "js",
         "sft_posterior",
-        "vargrad",
     )
     """Objectives to compare; repeat the flag."""
     steps: int = 64
