@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from esscher.align import shared, train
+from esscher.align.evaluate import evaluate, evaluation_reference
 from esscher.align.fit import fit
+from esscher.align.reference import Reference
 from esscher.align.shared import SharedDraws
 from esscher.core import Condition, Target
 from tests.align import worlds
@@ -80,3 +82,20 @@ def test_a_full_disk_costs_only_time(monkeypatch, tmp_path):
     found = fit(target.prior, target, "js", shared=SharedDraws(tmp_path), **SHORT)
     assert found.history == alone.history
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", [texts_with_a, worlds.toy], ids=["network", "table"])
+def test_the_target_s_draws_are_those_evaluate_makes_itself(target, tmp_path):
+    target = target()
+    draws = SharedDraws(tmp_path)
+    calls = []
+
+    def draw():
+        calls.append(1)
+        return evaluation_reference(target, 50, seed=3)
+
+    alone = evaluate(target.prior, target, 50, seed=3)
+    for _ in range(2):
+        reference = draws.get("evaluation", Reference, draw)
+        assert evaluate(target.prior, target, 50, seed=3, reference=reference) == alone
+    assert len(calls) == 1

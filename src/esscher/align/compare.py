@@ -26,7 +26,7 @@ __all__ = ["FITS", "Job", "fit_all", "jobs_of", "run_job"]
 FITS = "fits"
 """Folder in a comparison's run that holds the runs of its fits."""
 DRAWS = "draws"
-"""Folder in a comparison's run with the prior's draws, until all fits are done."""
+"""Folder in a comparison's run with what the fits draw alike, until all are done."""
 POLL_SECONDS = 1.0
 
 

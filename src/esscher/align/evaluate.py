@@ -24,7 +24,7 @@ from esscher.errors import ConfigError, TargetUnreachableError
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.runs.seeds import Streams
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "evaluation_reference"]
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,22 @@ def evaluate(
     """
     if n < 25 or not 0 < floor < math.inf:
         raise ConfigError(f"evaluate needs n >= 25 and a positive floor, got n={n}, floor={floor}")
-    streams = Streams(seed)
     if reference is None:
-        rng = streams.torch("evaluation-target")
-        reference = make_reference(target, n, prompts=prompts, rng=rng)
+        reference = evaluation_reference(target, n, seed=seed, prompts=prompts)
     if reference.kind == "enumerated" and hasattr(policy, "enumerate"):
         return _exact(policy, target, reference, floor)
-    rng = streams.torch("evaluation-model")
+    rng = Streams(seed).torch("evaluation-model")
     draws = propose(policy, target, n, prompts=prompts, group=1, rng=rng)
     log_pi = policy.log_prob(reference.x, context=reference.context)
     return _sampled(policy, draws, log_pi, reference, floor)
+
+
+def evaluation_reference(
+    target: Target, n: int, *, seed: int, prompts: Sequence[str] | None = None
+) -> Reference:
+    """The draws of the target that `evaluate` uses where it is given none; see there."""
+    rng = Streams(seed).torch("evaluation-target")
+    return make_reference(target, n, prompts=prompts, rng=rng)
 
 
 def _sampled(

@@ -121,13 +121,13 @@ class DemoOptions:
     objectives: tuple[str, ...] = (
         "forward_kl",
         "rl",
-        "vargrad",
         "reverse_kl",
         "js",
+        "vargrad",
         "sft_posterior",
     )
     """Objectives to compare; repeat the flag."""
-    steps: int = 64
+    steps: int = 60
     """Optimiser steps of each objective."""
     batch: int = 256
     """Draws per step; steps · batch is the sampling budget each objective gets."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from esscher.align.evaluate import evaluate
+from esscher.align.evaluate import evaluate, evaluation_reference
 from esscher.align.fit import FitResult, Watcher, fit, fitted_moments
 from esscher.align.modelling import build_target, load_prior, read_prompts
 from esscher.align.options import FitOptions
+from esscher.align.reference import Reference
 from esscher.align.shared import SharedDraws
 from esscher.align.train import Info, State
 from esscher.align.watch import make_watcher
@@ -91,18 +93,33 @@ def finish_fit(
         shared=shared,
     )
     result.policy.save(run.path / MODEL)
-    measured = _conclude(options, prepared, run, result)
+    measured = _conclude(options, prepared, run, result, shared)
     numbers = {"objective": options.objective, "prior": prepared.known, **measured}
     run.finish(numbers)
     return numbers
 
 
 def _conclude(
-    options: FitOptions, prepared: Prepared, run: Run, result: FitResult
+    options: FitOptions,
+    prepared: Prepared,
+    run: Run,
+    result: FitResult,
+    shared: SharedDraws | None,
 ) -> dict[str, Any]:
     target, prompts = prepared.target, prepared.prompts
+    n, seed = options.n, options.seed
+    reference = None
+    if shared is not None:
+        draw = partial(evaluation_reference, target, n, seed=seed, prompts=prompts)
+        reference = shared.get("evaluation", Reference, draw)
     evaluation = evaluate(
-        result.policy, target, options.n, seed=options.seed, floor=options.floor, prompts=prompts
+        result.policy,
+        target,
+        n,
+        seed=seed,
+        floor=options.floor,
+        prompts=prompts,
+        reference=reference,
     )
     texts = samples_of(result.policy, target, SHOWN, options.seed, prompts)
     last = result.history[-1]["step"] if result.history else 0

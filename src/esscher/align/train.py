@@ -156,7 +156,7 @@ def step(
         return propose(law, target, batch, prompts=prompts, group=config.group, rng=rng)
 
     if shared is not None and law is target.prior:
-        draws = shared.get(f"{batch}-{state.done}", draw)
+        draws = shared.get(f"{batch}-{state.done}", Scored, draw)
     else:
         draws = draw()
     state.log_z = state.log_z.update(draws.log_target - draws.log_q)
