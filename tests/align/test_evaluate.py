@@ -26,6 +26,7 @@ NUMBERS = (
     "kl_model_target",
     "kl_model_prior",
     "kl_target_prior",
+    "kl_gained",
     "tvd",
     "js",
     "entropy",
@@ -33,7 +34,7 @@ NUMBERS = (
     "length",
     "log_z",
 )
-COVERED = ("kl_target_model", "kl_model_target", "tvd", "js", "log_z")
+COVERED = ("kl_target_model", "kl_model_target", "kl_gained", "tvd", "js", "log_z")
 
 
 def hidden(target):
@@ -88,7 +89,7 @@ def test_samples_agree_with_sums(kind, scale):
         assert truth.se == 0.0
         assert abs(found.mean - truth.mean) <= 4 * found.se + 1e-9, (name, truth, found)
         # A model that is the prior has no distance to it, draw by draw.
-        still = name == "kl_model_prior" and scale == 0
+        still = name in ("kl_model_prior", "kl_gained") and scale == 0
         assert found.se < 0.08, name
         assert still or found.se > 0, name
     assert abs(sampled.ess.mean - exact.ess.mean) < 0.15
@@ -113,6 +114,7 @@ def test_the_exact_numbers_are_the_textbook_ones():
         "kl_model_target": float((pi * (pi / soft).log()).sum()),
         "kl_model_prior": float((pi * (pi / p0).log()).sum()),
         "kl_target_prior": -math.log(z),
+        "kl_gained": float((p * (pi / p0).log())[allowed].sum()),
         "tvd": 0.5 * float((pi - p).abs().sum()),
         "js": 0.5 * float((pi * (pi / m).log()).sum())
         + 0.5 * float((p * (p / m).log())[allowed].sum()),

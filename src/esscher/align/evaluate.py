@@ -38,6 +38,8 @@ class Evaluation:
         kl_model_target: KL(π‖p*) to the target in which ruled-out draws count as -floor.
         kl_model_prior: KL(π‖p0).
         kl_target_prior: KL(p*‖p0), the first number for a model left as it was.
+        kl_gained: KL(p*‖p0) - KL(p*‖π), from pairs on the same draws, which share most of their
+            noise; log Z cancels.
         tvd: total variation to the exact target, in [0, 1].
         js: Jensen-Shannon divergence to the exact target, in [0, log 2].
         entropy: of the model.
@@ -59,6 +61,7 @@ class Evaluation:
     kl_model_target: Estimate
     kl_model_prior: Estimate
     kl_target_prior: Estimate
+    kl_gained: Estimate
     tvd: Estimate
     js: Estimate
     entropy: Estimate
@@ -150,6 +153,7 @@ def _sampled(
         ),
         kl_model_prior=from_samples(draws.log_q - draws.log_prior, unit="nats"),
         kl_target_prior=_forward(ref.log_prior, ref),
+        kl_gained=_gain(log_pi, ref),
         tvd=_tvd(draws, log_pi, ref),
         js=_js(draws, log_pi, ref),
         entropy=from_samples(-draws.log_q, unit="nats"),
@@ -181,6 +185,19 @@ def _forward(log_pi: Tensor, ref: Reference) -> Estimate:
     if ref.exact:
         return kl_target_model(ref.log_target, log_pi, ref.log_z)
     return _target_mean(ref.log_target - ref.log_z.mean - log_pi, ref)
+
+
+def _gain(log_pi: Tensor, ref: Reference) -> Estimate:
+    """E_p*[log π - log p0]; the self-normalised form where the draws are weighted."""
+    values = log_pi - ref.log_prior
+    if ref.exact:
+        return from_samples(values, unit="nats")
+    share = ref.log_share.exp()
+    mean = float((share * values).sum())
+    if ref.kind == "enumerated":
+        return Estimate(mean, 0.0, len(values), unit="nats")
+    se = math.inf if math.isinf(mean) else float((share * (values - mean)).square().sum()) ** 0.5
+    return Estimate(mean, se, len(values), ess=1 / float((share**2).sum()), unit="nats")
 
 
 def _target_mean(values: Tensor, ref: Reference) -> Estimate:
@@ -292,6 +309,7 @@ def _exact(policy: LanguageModel, target: Target, ref: Reference, floor: float) 
         kl_model_target=mean(log_pi - tempered - soft + floored_z),
         kl_model_prior=mean(log_pi - log_prior),
         kl_target_prior=_forward(ref.log_prior, ref),
+        kl_gained=_gain(policy.log_prob(ref.x), ref),
         tvd=Estimate(0.5 * float((pi - log_p.exp()).abs().sum()), 0.0, n),
         js=Estimate(0.5 * float(half) + 0.5 * mean(log_pi - mixture).mean, 0.0, n, unit="nats"),
         entropy=mean(-log_pi),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ OUTCOMES: Mapping[str, Literal["holds", "fails", "open"]] = {
 COLUMNS = {
     "satisfied": "satisfied",
     "kl_target_model": "KL(p*‖π) nats",
+    "kl_gained": "KL gained nats",
     "kl_model_target": "KL(π‖p*) nats, floored",
     "kl_model_prior": "KL(π‖p0) nats",
     "tvd": "TVD",
@@ -62,7 +63,8 @@ def write_report(run: Run, options: CompareOptions, numbers: Mapping[str, Any]) 
         [_cells("prior p0", prior), *(_cells(name, r) for name, r in results.items())],
         f"Mean ± standard error; n = {options.n} draws of each model and of the target. KL(π‖p*) "
         f"counts a ruled-out text as log-weight -{options.floor:g} nats, because the exact value "
-        "is infinite while any is drawn.",
+        "is infinite while any is drawn. KL gained is KL(p*‖p0) - KL(p*‖π) on the same draws, "
+        "which share most of their noise.",
     )
     report.paragraph(_target_line(prior))
     _paths(report, run, options, prior)
@@ -177,9 +179,14 @@ def _figures(
     band = "Bands are ±1.96 standard errors over n = 250 draws of each law."
 
     def over(name: str) -> list[Series]:
-        return [_series(label, r, name, batch) for label, r in rows.items() if _watched(r)]
+        return [
+            _series(label, r, name, batch, style)
+            for style, (label, r) in enumerate(rows.items())
+            if _watched(r)
+        ]
 
-    _distances(report, over("kl_target_model"), target["kl_target_prior"]["mean"], unit, band)
+    distance = target["kl_target_prior"]["mean"]
+    _distances(report, over, distance, unit, band)
     figures = (
         ("entropy", "entropy of π, nats", {"target": target["entropy_target"]["mean"]}),
         ("distinct_2", "distinct-2 (64 draws)", None),
@@ -188,7 +195,7 @@ def _figures(
     for name, label, reference in figures:
         figure = line_figure(over(name), xlabel=unit, ylabel=label, reference=reference)
         report.figure(figure, f"{label} against {unit}. {band}")
-    paths = [_path(label, r) for label, r in rows.items() if _watched(r)]
+    paths = [_path(label, r, i) for i, (label, r) in enumerate(rows.items()) if _watched(r)]
     figure = scatter_path(paths, xlabel="KL(π‖p0), nats", ylabel="share satisfied")
     report.figure(
         figure,
@@ -199,18 +206,25 @@ def _figures(
 
 
 def _distances(
-    report: Report, series: Sequence[Series], prior: float, unit: str, band: str
+    report: Report, over: Callable[[str], list[Series]], prior: float, unit: str, band: str
 ) -> None:
-    """KL(p*‖π) on the way; models that end far away get a figure of their own with a log axis."""
-    label, reference = "KL(p*‖π), nats", {"prior": prior}
-    near = [s for s in series if float(np.asarray(s.y)[-1]) <= NEAR * prior]
-    far = [s.label for s in series if not any(s is kept for kept in near)]
+    """What training gains on the way; models that end far away only show on a log axis."""
+    distances = over("kl_target_model")
+    far = [s.label for s in distances if float(np.asarray(s.y)[-1]) > NEAR * prior]
+    near = [s for s in over("kl_gained") if s.label not in far]
     if near:
+        label = "KL(p*‖p0) - KL(p*‖π), nats"
         left_out = f" Without {', '.join(far)}, shown below." if far else ""
-        figure = line_figure(near, xlabel=unit, ylabel=label, reference=reference)
-        report.figure(figure, f"{label} against {unit}.{left_out} {band}")
+        figure = line_figure(near, xlabel=unit, ylabel=label, reference={"prior": 0.0})
+        report.figure(
+            figure,
+            f"What is gained of the prior's {prior:.3g} nats, against {unit}; higher is better. "
+            f"Both terms are taken on the same draws of the target.{left_out} {band}",
+        )
     if far:
-        figure = line_figure(series, xlabel=unit, ylabel=label, reference=reference, log_y=True)
+        label = "KL(p*‖π), nats"
+        reference = {"prior": prior}
+        figure = line_figure(distances, xlabel=unit, ylabel=label, reference=reference, log_y=True)
         report.figure(figure, f"{label} against {unit}, all models. Logarithmic axis. {band}")
 
 
@@ -218,23 +232,25 @@ def _watched(rows: Rows) -> list[Mapping[str, Any]]:
     return [row for row in rows if row.get("watch_kl_target_model") is not None]
 
 
-def _series(label: str, rows: Rows, name: str, batch: int) -> Series:
+def _series(label: str, rows: Rows, name: str, batch: int, style: int) -> Series:
     kept = [row for row in _watched(rows) if _value(row, name) is not None]
     return Series(
         label,
         [row["step"] * batch for row in kept],
         [_value(row, name) or 0.0 for row in kept],
         [_value(row, name, "se") or 0.0 for row in kept],
+        style,
     )
 
 
-def _path(label: str, rows: Rows) -> Series:
+def _path(label: str, rows: Rows, style: int) -> Series:
     kept = _watched(rows)
     return Series(
         label,
         [_value(row, "kl_model_prior") or 0.0 for row in kept],
         [_value(row, "satisfied") or 0.0 for row in kept],
         [_value(row, "satisfied", "se") or 0.0 for row in kept],
+        style,
     )
 
 

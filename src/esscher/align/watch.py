@@ -17,6 +17,7 @@ __all__ = ["WATCHED", "make_watcher"]
 WATCHED = (
     "satisfied",
     "kl_target_model",
+    "kl_gained",
     "kl_model_prior",
     "entropy",
     "distinct_2",

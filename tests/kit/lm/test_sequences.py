@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esscher.errors import DataError, ShapeError
-from esscher.kit.lm.language_model import chunks_by_length, contexts_of
+from esscher.kit.lm.language_model import CHUNK_COST, chunks_by_length, contexts_of
 from esscher.kit.lm.sequences import Sequences
 
 ROWS = st.lists(st.lists(st.integers(1, 9), max_size=6), max_size=8)
@@ -57,6 +57,22 @@ def test_chunks_cover_all_rows_within_the_budget(lengths, budget):
     for chunk in chunks:
         assert chunk
         assert len(chunk) == 1 or len(chunk) * max(lengths[i] for i in chunk) <= budget
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(1, 200))
+def test_no_other_split_into_runs_costs_less(lengths, budget):
+    def cost(chunks):
+        return sum(len(c) * max(c) + CHUNK_COST for c in chunks)
+
+    def splits(rows):
+        for k in range(1, len(rows) + 1):
+            if k > 1 and k * rows[k - 1] > budget:
+                return
+            yield from ([rows[:k], *rest] for rest in (splits(rows[k:]) if rows[k:] else [[]]))
+
+    found = chunks_by_length(torch.tensor(lengths), budget)
+    own = cost([[lengths[i] for i in c.tolist()] for c in found])
+    assert own == min(map(cost, splits(sorted(lengths))))
 
 
 def test_contexts():

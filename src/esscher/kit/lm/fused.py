@@ -35,6 +35,8 @@ class _SquaredReLU(Function):
 
 def squared_relu(x: Tensor) -> Tensor:
     """max(x, 0)², element by element."""
+    if not torch.is_grad_enabled():
+        return x.clamp_min(0.0).square_()
     y: Tensor = _SquaredReLU.apply(x)  # type: ignore[no-untyped-call]
     return y
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,9 @@ from esscher.core.law import Context, Draws, Samples
 from esscher.errors import DataError
 
 __all__ = ["LanguageModel", "Recipe", "chunks_by_length", "contexts_of"]
+
+CHUNK_COST = 96
+"""What a chunk costs beside its tokens, in tokens."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +112,22 @@ def contexts_of(context: Context, n: int) -> list[str] | None:
 def chunks_by_length(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
     """Indices sorted by length, split so that rows × longest stays within `tokens`.
 
-    Sorting keeps padding small: on ragged text it saves about half the work. A row longer than
-    `tokens` gets a chunk of its own.
+    Among such splits it is the one with the least padding, where another chunk counts as much as
+    `CHUNK_COST` tokens of it: on ragged text sorting saves about half the work, and the choice of
+    the splits another tenth. A row longer than `tokens` gets a chunk of its own.
     """
     order = torch.argsort(lengths, stable=True)
-    ordered = lengths[order].tolist()
-    start = 0
+    ordered = lengths[order].numpy()
+    cost = np.zeros(len(ordered) + 1)
+    start = np.zeros(len(ordered) + 1, dtype=np.int64)
     for stop in range(1, len(ordered) + 1):
-        if stop == len(ordered) or (stop - start + 1) * ordered[stop] > tokens:
-            yield order[start:stop]
-            start = stop
+        longest = max(1, int(ordered[stop - 1]))
+        first = max(0, stop - max(1, tokens // longest))
+        total = cost[first:stop] + longest * np.arange(stop - first, 0, -1)
+        best = int(total.argmin())
+        start[stop], cost[stop] = first + best, total[best] + CHUNK_COST
+    stops = [len(ordered)]
+    while stops[-1] > 0:
+        stops.append(int(start[stops[-1]]))
+    for stop, begin in zip(stops[-2::-1], stops[:0:-1], strict=True):
+        yield order[begin:stop]

@@ -44,8 +44,8 @@ class PretrainConfig:
     width: int = 128
     layers: int = 4
     heads: int = 4
-    steps: int = 760
-    batch: int = 64
+    steps: int = 800
+    batch: int = 40
     lr: float = 3e-3
     matrix_lr: float = 6e-3
     warmup: int = 50

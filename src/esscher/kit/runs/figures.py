@@ -34,12 +34,14 @@ class Series:
         x: [N] positions.
         y: [N] values; NaN leaves a gap.
         se: [N] standard errors, drawn as a band (line) or bars (path) of ±1.96 se.
+        style: number of its colour, dash and marker; by default its place among the series.
     """
 
     label: str
     x: ArrayLike
     y: ArrayLike
     se: ArrayLike | None = None
+    style: int | None = None
 
 
 def thin(x: NDArray[np.float64], y: NDArray[np.float64], limit: int = 1000) -> NDArray[np.int64]:
@@ -88,7 +90,8 @@ def line_figure(
     for number, item in enumerate(series):
         x, y, se = _arrays(item)
         index = thin(x, y)
-        colour, dash = COLOURS[number % 7], _DASHES[number % 7]
+        look = (number if item.style is None else item.style) % 7
+        colour, dash = COLOURS[look], _DASHES[look]
         axes.plot(x[index], y[index], color=colour, linestyle=dash, label=item.label)
         if se is not None:
             low, high = (y - 1.96 * se)[index], (y + 1.96 * se)[index]
@@ -126,7 +129,8 @@ def scatter_path(
     for number, item in enumerate(series):
         x, y, se = _arrays(item)
         index = thin(np.arange(len(x), dtype=np.float64), y)
-        colour, marker = COLOURS[number % 7], _MARKERS[number % 7]
+        look = (number if item.style is None else item.style) % 7
+        colour, marker = COLOURS[look], _MARKERS[look]
         bars = None if se is None else 1.96 * se[index]
         style: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1}
         axes.errorbar(x[index], y[index], bars, color=colour, label=item.label, **style)

@@ -16,7 +16,7 @@ CSS = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+main { max-width: 76rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 header { border-bottom: 3px solid var(--accent); padding-bottom: .9rem; margin-bottom: 1.5rem; }
 h1 { font-size: clamp(1.45rem, 4.5vw, 2.1rem); line-height: 1.2; margin: 0 0 .35rem;
   overflow-wrap: anywhere; }
@@ -41,11 +41,11 @@ figcaption { margin-top: .45rem; max-width: 46rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { padding: .5rem .8rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; }
 tr:last-child td { border-bottom: 0; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }
-td.words { min-width: 8.5rem; } td.detail { min-width: 14rem; }
+td.words { min-width: 6.4rem; } td.detail { min-width: 14rem; }
 .missing { color: var(--soft); font-style: italic; }
 .value .missing { font-size: 1rem; font-weight: 400; }
 .badge { display: inline-block; border-radius: 1rem; padding: .05rem .65rem; font-size: .82rem;
