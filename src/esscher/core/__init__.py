@@ -1,5 +1,6 @@
 """The mathematics: laws, evidence, targets, divergences, estimates and samplers."""
 
+from esscher.core.best_of_n import best_of_n, best_of_n_kl_bound, best_of_n_law
 from esscher.core.distance import (
     divergence_snis,
     js,
@@ -53,6 +54,9 @@ __all__ = [
     "acceptance_curve",
     "advantages",
     "alpha_divergence",
+    "best_of_n",
+    "best_of_n_kl_bound",
+    "best_of_n_law",
     "bootstrap",
     "clopper_pearson",
     "contexts_of",
