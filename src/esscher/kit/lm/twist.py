@@ -7,9 +7,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from esscher.kit.lm.gpt import GPT
+from esscher.kit.lm.gpt import GPT, KVCache
 
-__all__ = ["Twist"]
+__all__ = ["Twist", "TwistDecoder"]
 
 
 class Twist(nn.Module):
@@ -49,3 +49,31 @@ class Twist(nn.Module):
         """States [N, d] -> log-odds [N] of the chosen next tokens, without the others."""
         direction = nn.functional.embedding(chosen, self.choice) + self.level
         return (states * direction).sum(-1) + self.bias[chosen]
+
+    def prefill(self, prompts: Tensor, owner: Tensor, max_new: int) -> tuple[Tensor, TwistDecoder]:
+        """Read prompts [P, t] once each; row i continues prompt `owner[i]`.
+
+        Returns log ψ [n, V] of every next token and the decoder that goes on with the n rows.
+        """
+        p, t = prompts.shape
+        cache = KVCache(self.network.config, p, t + max_new, self.choice.dtype)
+        states = self.network.hidden(prompts, cache)[:, -1]
+        cache.select(owner)
+        return nn.functional.logsigmoid(self.log_odds(states)[owner]), TwistDecoder(self, cache)
+
+
+class TwistDecoder:
+    """Rows that continue one prompt, a token at a time."""
+
+    def __init__(self, twist: Twist, cache: KVCache) -> None:
+        self.twist = twist
+        self.cache = cache
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Append ids [B]; log ψ [B, V] of what follows."""
+        states = self.twist.network.hidden(ids[:, None], self.cache)[:, -1]
+        return nn.functional.logsigmoid(self.twist.log_odds(states))
+
+    def select(self, rows: Tensor) -> None:
+        """Keep (or repeat) the given rows."""
+        self.cache.select(rows)

@@ -1,0 +1,203 @@
+"""Sequential Monte Carlo over token sequences, plain or guided by a twist.
+
+Particles grow by a token at a time. With a twist ψ, what a prefix is worth, the targets on the
+way are p0(x_≤t) ψ(x_≤t) and tokens are drawn from p0(v | x_<t) ψ(x_<t, v), so that the weight grows
+by Σ_v p0(v | x_<t) ψ(x_<t, v) / ψ(x_<t); a sequence that ends has φ(x) in place of ψ. The estimate
+of Z is unbiased for every ψ, and exact for ψ(x_≤t) = E_p0[φ | x_≤t].
+
+Reference: Del Moral (2004); Zhao et al. (2024), "Probabilistic inference in language models via
+twisted sequential Monte Carlo".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esscher.core.importance import effective_sample_size
+from esscher.errors import ConfigError, NumericsError
+from esscher.kit.lm.generate import Decodable, Decoder, draw
+from esscher.kit.lm.sequences import Sequences
+
+__all__ = ["Particles", "smc"]
+
+Weigh = Callable[[Sequences], Tensor]
+"""Sequences [b] -> evidence log-weights log φ [b], nats; -inf rules one out."""
+
+
+@dataclass(frozen=True)
+class Particles:
+    """K weighted sequences from one run.
+
+    Attributes:
+        x: the sequences; where particles were resampled, some share their beginning.
+        log_weight: [K] log of each one's share of the target, nats; -inf for a dead one.
+        log_z: its exponential is an unbiased estimate of Z; -inf if every particle died.
+        resampled: lengths in tokens at which particles were resampled.
+    """
+
+    x: Sequences
+    log_weight: Tensor
+    log_z: float
+    resampled: list[int]
+
+
+@torch.no_grad()
+def smc(
+    network: Decodable,
+    prompt: Tensor,
+    k: int,
+    weigh: Weigh,
+    *,
+    guide: Decodable | None = None,
+    resample_below: float = 0.5,
+    max_new: int,
+    end: int,
+    rng: torch.Generator,
+) -> Particles:
+    """One run of K particles.
+
+    Args:
+        network: p0, with dropout off.
+        prompt: [t] int64 ids including the start token.
+        k: particles, at least 1.
+        weigh: the evidence; called with the sequences that have just ended.
+        guide: gives log ψ(x_<t, v) [B, V] where a network gives logits; None for ψ = 1.
+        resample_below: resample once the effective share of the particles falls below it, in
+            [0, 1]; 0 never does, and the run is importance sampling.
+        max_new: most tokens per sequence, at least 1.
+        end: id that ends a sequence.
+        rng: source of randomness.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+        NumericsError: if a weight is NaN or +inf.
+    """
+    if k < 1 or max_new < 1 or not 0 <= resample_below <= 1:
+        raise ConfigError(
+            "smc needs k >= 1, max_new >= 1 and resample_below in [0, 1], got "
+            f"{k}, {max_new} and {resample_below}"
+        )
+    cloud = _Cloud.empty(k, max_new, end)
+    heads = [_Head.start(network, prompt, k, max_new)]
+    if guide is not None:
+        heads.append(_Head.start(guide, prompt, k, max_new))
+    uniforms = torch.rand(max_new, k, 2, dtype=torch.float64, generator=rng)
+    for t in range(max_new):
+        alive = cloud.running.nonzero()[:, 0]
+        values = [head.values for head in heads]
+        chosen = cloud.grow(alive, values, uniforms[t, alive, :1])
+        ended = alive[(chosen == end) | (t + 1 == max_new)]
+        cloud.close(ended, weigh)
+        row = torch.zeros(k, dtype=torch.long)
+        row[alive] = torch.arange(len(alive))
+        if bool(cloud.running.any()) and cloud.effective_share() < resample_below:
+            row = row[cloud.resample(float(uniforms[t, 0, 1]))]
+        left = cloud.running.nonzero()[:, 0]
+        if not len(left):
+            break
+        for head in heads:
+            head.advance(row[left], cloud.tokens[left, t])
+    return cloud.finish()
+
+
+@dataclass
+class _Head:
+    """A network's values [B, V] for what follows each running particle, and how to go on."""
+
+    values: Tensor
+    decoder: Decoder
+
+    @classmethod
+    def start(cls, network: Decodable, prompt: Tensor, k: int, max_new: int) -> _Head:
+        owner = torch.zeros(k, dtype=torch.long)
+        return cls(*network.prefill(prompt[None], owner, max_new))
+
+    def advance(self, rows: Tensor, ids: Tensor) -> None:
+        self.decoder.select(rows)
+        self.values = self.decoder.step(ids)
+
+
+@dataclass
+class _Cloud:
+    """K particles on their way: [K] each, and tokens [K, max_new]."""
+
+    tokens: Tensor
+    lengths: Tensor
+    running: Tensor
+    log_w: Tensor
+    log_psi: Tensor
+    log_z: float
+    end: int
+    resampled: list[int]
+
+    @classmethod
+    def empty(cls, k: int, max_new: int, end: int) -> _Cloud:
+        zeros = torch.zeros(k, dtype=torch.float64)
+        count = torch.zeros(k, dtype=torch.long)
+        tokens = torch.full((k, max_new), end)
+        return cls(tokens, count, count == 0, zeros, zeros.clone(), 0.0, end, [])
+
+    def grow(self, alive: Tensor, values: list[Tensor], uniform: Tensor) -> Tensor:
+        """Draw the next token [A] of the running particles and weigh them for it."""
+        log_p = values[0].double().log_softmax(-1)
+        if len(values) == 1:
+            chosen, _ = draw(log_p, uniform)
+        else:
+            log_psi = values[1].double()
+            worth = (log_p + log_psi).logsumexp(-1)
+            self.log_w[alive] += worth - self.log_psi[alive]
+            dead = worth == -torch.inf
+            chosen, _ = draw(torch.where(dead[:, None], log_p, log_p + log_psi), uniform)
+            self.log_psi[alive] = torch.where(dead, 0.0, log_psi.gather(1, chosen[:, None])[:, 0])
+        self.tokens[alive, self.lengths[alive]] = chosen
+        self.lengths[alive] += 1
+        return chosen
+
+    def close(self, ended: Tensor, weigh: Weigh) -> None:
+        """Put the evidence in place of the twist for particles that have ended."""
+        if not len(ended):
+            return
+        self.running[ended] = False
+        self.log_w[ended] += weigh(self.sequences(ended)).double().cpu() - self.log_psi[ended]
+        bad = self.log_w.isnan() | (self.log_w == torch.inf)
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0])
+            raise NumericsError(
+                f"particle {i} has log-weight {float(self.log_w[i])}: the evidence or the twist "
+                "gave NaN or +inf"
+            )
+
+    def sequences(self, index: Tensor) -> Sequences:
+        lengths = self.lengths[index]
+        last = self.tokens[index, lengths - 1]
+        return Sequences(self.tokens[index, : int(lengths.max())], lengths, last == self.end)
+
+    def effective_share(self) -> float:
+        if bool((self.log_w == -torch.inf).all()):
+            return 1.0
+        return float(effective_sample_size(self.log_w)) / len(self.log_w)
+
+    def resample(self, uniform: float) -> Tensor:
+        """Systematic resampling by weight; the ancestor [K] of every particle."""
+        k = len(self.log_w)
+        self.log_z += float(self.log_w.logsumexp(0)) - math.log(k)
+        share = self.log_w.softmax(0).cumsum(0)
+        places = (torch.arange(k, dtype=torch.float64) + uniform) / k
+        ancestor = torch.searchsorted(share, places * share[-1], right=True).clamp_(max=k - 1)
+        for name in ("tokens", "lengths", "running", "log_psi"):
+            setattr(self, name, getattr(self, name)[ancestor])
+        self.log_w = torch.zeros(k, dtype=torch.float64)
+        self.resampled.append(int(self.lengths.max()))
+        return ancestor
+
+    def finish(self) -> Particles:
+        total = float(self.log_w.logsumexp(0))
+        share = self.log_w - total if total > -math.inf else self.log_w
+        x = self.sequences(torch.arange(len(share)))
+        log_z = self.log_z + total - math.log(len(share))
+        return Particles(x, share, log_z, self.resampled)
