@@ -16,7 +16,15 @@ from esscher.core import (
 from esscher.core.mcmc import log_acceptance
 from esscher.errors import ConfigError, NumericsError, ShapeError, TargetUnreachableError
 from tests.core.test_sample import p_value
-from tests.worlds import random_law, seeded, toy_posterior, toy_prior, toy_target
+from tests.worlds import (
+    MAX_LEN,
+    SEQUENCES,
+    random_law,
+    seeded,
+    toy_posterior,
+    toy_prior,
+    toy_target,
+)
 
 
 def transition(log_p, log_move):
@@ -55,6 +63,44 @@ def test_general_proposals_leave_the_posterior_invariant():
     p = random_law(9, 99)
     matrix = transition(p, log_move)
     assert float((p.exp() @ matrix - p.exp()).abs().max()) < 1e-12
+
+
+def cuts(text):
+    """Places a text can be cut at: before each of its letters and before its end, if it has one."""
+    return min(len(text) + 1, MAX_LEN)
+
+
+class Suffix:
+    """Cuts a text at a uniform place and lets the prior write the rest."""
+
+    def __init__(self, *, corrected):
+        self.prior, self.corrected = toy_prior(), corrected
+        starts = {t[:k] for t in SEQUENCES for k in range(cuts(t))}
+        self.inside = {
+            p: torch.tensor([i for i, t in enumerate(SEQUENCES) if t.startswith(p)]) for p in starts
+        }
+
+    def propose(self, x, *, context, rng):
+        new = x.clone()
+        for row, i in enumerate(x.tolist()):
+            text = SEQUENCES[i]
+            place = int(torch.randint(cuts(text), (1,), generator=rng))
+            among = self.inside[text[:place]]
+            new[row] = among[torch.multinomial(self.prior.probs[among], 1, generator=rng)]
+        n = [torch.tensor([cuts(SEQUENCES[i]) for i in y.tolist()]).log() for y in (x, new)]
+        ratio = self.prior.log_prob(x) - self.prior.log_prob(new)
+        return Move(new, ratio + (n[0] - n[1] if self.corrected else 0.0))
+
+
+def test_rewriting_the_end_needs_the_length_correction():
+    found = {}
+    for corrected in (True, False):
+        result = metropolis_hastings(
+            toy_target(), Suffix(corrected=corrected), 25, 2000, rng=seeded(0)
+        )
+        found[corrected] = p_value(result.x, toy_posterior())
+    assert found[True] > 0.001
+    assert found[False] < 1e-6
 
 
 def test_exact_mixing_of_the_toy_chain():
