@@ -119,6 +119,29 @@ def test_the_twist_learns_the_chance_of_every_prefix():
         assert float(gap) < 0.08, prefix
 
 
+@pytest.mark.parametrize(
+    ("steps", "batch", "first"), [(1, 256, 0), (60, 256, 0), (100, 256, 19), (310, 256, 124)]
+)
+def test_the_policy_waits_only_in_fits_that_are_long_enough(steps, batch, first):
+    assert credit.first_followed(steps, batch) == first
+
+
+def test_until_it_follows_the_policy_stays(monkeypatch):
+    prior, target = world()
+    monkeypatch.setattr(credit, "FOLLOWED", 64)
+    seen = []
+
+    def watch(done, policy):
+        pairs = zip(policy.module().parameters(), prior.module().parameters(), strict=True)
+        seen.append(all(torch.equal(a, b) for a, b in pairs))
+        return {}
+
+    config = FitConfig(steps=10, batch=32, credit="token")
+    result = fit(prior, target, config=config, watch=watch, watch_every=1)
+    assert seen == [True] * 5 + [False] * 6
+    assert [row["lr"] == 0 for row in result.history[1:]] == [True] * 4 + [False] * 6
+
+
 def test_the_policy_follows_the_twist():
     prior, target = world()
     config = FitConfig(steps=300, batch=128, credit="token", lr=3e-3)

@@ -36,15 +36,30 @@ from esscher.kit.lm.pretrain import cosine_lr
 from esscher.kit.lm.scoring import Pass
 from esscher.kit.lm.twist import Twist
 
-__all__ = ["Credit", "TokenModel", "can_credit", "lambda_returns", "learn"]
+__all__ = [
+    "HASTE",
+    "Credit",
+    "TokenModel",
+    "can_credit",
+    "first_followed",
+    "lambda_returns",
+    "learn",
+]
+
+START = 0.4
+"""Largest share of the fit before the policy follows, where the twist still knows too little."""
+HASTE = 1.25
+"""By how much the policy's learning rate grows with the share it waited for a better guide."""
+GLANCE = 1 / 32
+"""Share of the draws the policy is looked at on until then, for the record."""
 
 LAMBDA = 0.9
 """Share of a prefix's goal that comes from further on; 1 is the outcome itself."""
 UPDATE = 128
 """Draws per update of the twist: it learns faster from more updates, down to about this size."""
 FOLLOWED = 20_480
-"""Draws that the policy is trained on, spread over the fit: its gradient is far less noisy than the
-twist's, and a pass through it costs as much."""
+"""Draws that the policy is trained on, spread over the rest of the fit: its gradient is far less
+noisy than the twist's, and a pass through it costs as much."""
 LR, CHOICE_LR, MATRIX_LR = 1e-3, 4e-3, 3e-3
 """Peak learning rates of the twist: embeddings and norms, differences of next tokens, matrices."""
 WARMUP = 5
@@ -144,7 +159,8 @@ def learn(
     outcome = (draws.log_weight > -torch.inf).float()
     scale_rates(credit.optimisers, cosine_lr(done, steps, 1.0, WARMUP, FLOOR))
     n = len(outcome)
-    share = min(1.0, max(0.125, FOLLOWED / (steps * n)))
+    first = first_followed(steps, n)
+    share = min(1.0, max(0.125, FOLLOWED / ((steps - first) * n))) if done >= first else GLANCE
     updates = [
         rows.tensor_split([math.ceil(share * len(rows))])
         for rows in torch.arange(n).tensor_split(tuple(range(UPDATE, n, UPDATE)))
@@ -164,6 +180,11 @@ def learn(
     if not math.isfinite(total):
         raise NumericsError(f"the twist's cross-entropy is {total} after {done} steps")
     return total / int(draws.x.lengths.sum()), seen, log_pi[seen]
+
+
+def first_followed(steps: int, batch: int) -> int:
+    """The step from which the policy is trained: late, but in time for `FOLLOWED` draws."""
+    return int(steps * min(START, max(0.0, 1 - FOLLOWED / (steps * batch))))
 
 
 def _update(credit: Credit, n_tokens: int) -> None:

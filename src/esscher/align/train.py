@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from esscher.align.best import Best, divergence_terms
 from esscher.align.config import FitConfig
-from esscher.align.credit import Credit, TokenModel, learn
+from esscher.align.credit import HASTE, Credit, TokenModel, first_followed, learn
 from esscher.align.normaliser import LogZ
 from esscher.align.objectives import OBJECTIVES, Batch, Objective, Proposal
 from esscher.align.propose import Scored, floored, propose
@@ -161,7 +161,9 @@ def step(
         draws = draw()
     state.log_z = state.log_z.update(draws.log_target - draws.log_q)
     steps = planned_steps(state.policy, config)
-    lr = _rate(state.done, steps, _peak(state, config), config.warmup)
+    late = 0 if state.credit is None else first_followed(steps, batch)
+    peak = _peak(state, config, late / steps)
+    lr = _rate(state.done - late, steps - late, peak, config.warmup)
     state.optimiser.zero_grad(set_to_none=True)
     if state.credit is not None:
         loss, seen, log_pi = _credited(state, target, draws, steps)
@@ -209,18 +211,23 @@ def _batch_size(state: State, objective: Objective, config: FitConfig) -> int:
     return recipe.noisy_batch if objective.noisy else recipe.batch
 
 
-def _peak(state: State, config: FitConfig) -> float:
+def _peak(state: State, config: FitConfig, waited: float) -> float:
     recipe = state.policy.recipe
     if config.lr is not None:
         return config.lr
     if state.credit is not None:
-        return recipe.token_lr
+        return recipe.token_lr * (1 + HASTE * waited)
     return recipe.floored_lr if OBJECTIVES[config.objective].needs_floor else recipe.lr
 
 
 def _rate(done: int, steps: int, peak: float, warmup: float) -> float:
-    """Learning rate: linear warm-up over a share of the steps, then half a cosine towards zero."""
+    """Learning rate: linear warm-up over a share of the steps, then half a cosine towards zero.
+
+    Before step 0 it is 0.
+    """
     rising = math.ceil(warmup * steps)
+    if done < 0:
+        return 0.0
     if done < rising:
         return peak * (done + 1) / rising
     return peak * 0.5 * (1 + math.cos(math.pi * (done - rising) / max(1, steps - rising)))
@@ -275,7 +282,10 @@ def _descend(chunks: Chunks, slope: Tensor) -> None:
 
 
 def _update(state: State, config: FitConfig, lr: float) -> float:
-    """Clip, step and average; returns the gradient's norm before clipping."""
+    """Clip, step and average; returns the gradient's norm before clipping.
+
+    A rate of 0 leaves the optimiser as it is.
+    """
     parameters = list(state.policy.module().parameters())
     norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
     if not math.isfinite(norm):
@@ -284,7 +294,8 @@ def _update(state: State, config: FitConfig, lr: float) -> float:
         )
     for group in state.optimiser.param_groups:
         group["lr"] = lr
-    state.optimiser.step()
+    if lr > 0:
+        state.optimiser.step()
     state.done += 1
     if state.average is not state.policy:
         average, module = state.average.module(), state.policy.module()
