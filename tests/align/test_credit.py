@@ -113,7 +113,7 @@ def test_the_twist_learns_the_chance_of_every_prefix():
         mask = torch.zeros_like(ids, dtype=torch.bool)
         mask[0, -1] = True
         with torch.no_grad():
-            found = state.twist.log_odds(state.twist.states(ids, mask))[0].sigmoid()
+            found = state.twist.values(state.twist.states(ids, mask))[0].sigmoid()
             weight = prior.token_logits(ids, mask)[0].softmax(-1)
         gap = (weight * (found - odds(prefix).sigmoid()).abs()).sum()
         assert float(gap) < 0.08, prefix
@@ -226,5 +226,5 @@ def test_odds_of_some_tokens_are_those_of_all():
         p.data.normal_(generator=rng)
     states = torch.randn(6, 16, generator=rng)
     chosen = torch.tensor([0, 1, 2, 3, 3, 0])
-    wanted = twist.log_odds(states).gather(1, chosen[:, None])[:, 0]
-    torch.testing.assert_close(twist.log_odds_of(states, chosen), wanted)
+    wanted = twist.values(states).gather(1, chosen[:, None])[:, 0]
+    torch.testing.assert_close(twist.values_of(states, chosen), wanted)

@@ -240,7 +240,7 @@ def never(token):
     """A policy that practically never writes a token."""
     policy = worlds.prior().clone()
     with torch.no_grad():
-        policy.module()["logits"][:, token] = -60.0
+        policy.module().logits[:, token] = -60.0
     return policy
 
 
@@ -300,11 +300,11 @@ def test_all_reported_numbers_are_plain():
 
 def test_evaluation_repeats_itself_and_touches_nothing(no_global_state):
     policy = worlds.perturbed(1)
-    before = policy.module()["logits"].detach().clone()
+    before = policy.module().logits.detach().clone()
     args = (worlds.Sampled(policy), hidden(worlds.toy()), 200)
     assert evaluate(*args).to_json() == evaluate(*args).to_json()
     assert evaluate(*args).to_json() != evaluate(*args, seed=1).to_json()
-    assert torch.equal(policy.module()["logits"], before)
+    assert torch.equal(policy.module().logits, before)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ INDEX, USED = token_index()
 
 def token_log_probs(policy: TabularLM):
     """[364, 5] log-probability of every token, 0 beyond the end."""
-    steps = torch.log_softmax(policy.module()["logits"], 1).flatten()[INDEX]
+    steps = torch.log_softmax(policy.module().logits, 1).flatten()[INDEX]
     return torch.where(USED, steps, 0.0)
 
 

@@ -33,7 +33,7 @@ SHORT = {"steps": 12, "batch": 64}
 
 
 def logits(policy):
-    return policy.module()["logits"].detach().clone()
+    return policy.module().logits.detach().clone()
 
 
 def without_time(rows):

@@ -73,7 +73,7 @@ def perturbed(seed: int, scale: float = 1.0, max_len: int = 5) -> TabularLM:
     """A policy some way from the prior."""
     policy = prior(max_len).clone()
     with torch.no_grad():
-        logits = policy.module()["logits"]
+        logits = policy.module().logits
         logits += scale * torch.randn(logits.shape, generator=seeded(seed), dtype=torch.float64)
     return policy
 
@@ -94,7 +94,7 @@ def of_log_probs(log_probs: Tensor) -> TabularLM:
     ]
     model = TabularLM()
     with torch.no_grad():
-        model.module()["logits"].copy_(torch.tensor(rows, dtype=torch.float64))
+        model.module().logits.copy_(torch.tensor(rows, dtype=torch.float64))
     return model
 
 
@@ -103,7 +103,7 @@ def tvd(log_a: Tensor, log_b: Tensor) -> float:
 
 
 def gradient(loss: Tensor, policy: TabularLM) -> Tensor:
-    (g,) = torch.autograd.grad(loss, policy.module()["logits"], retain_graph=True)
+    (g,) = torch.autograd.grad(loss, policy.module().logits, retain_graph=True)
     return g
 
 

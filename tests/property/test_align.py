@@ -164,10 +164,10 @@ def test_swapping_letters_swaps_the_posterior(seed, values):
     """Letters 0 and 1 exchanged in prior and reward: the same law under other names."""
     model, score = world(seed, values)
     mirror = TabularLM(2, 2)
-    logits = model.module()["logits"].detach()
+    logits = model.module().logits.detach()
     with torch.no_grad():
         # Rows: the empty prefix, after 0, after 1.
-        mirror.module()["logits"].copy_(logits[[0, 2, 1]][:, [1, 0, 2]])
+        mirror.module().logits.copy_(logits[[0, 2, 1]][:, [1, 0, 2]])
 
     def swapped(items):
         return [[{0: 1, 1: 0}.get(i, i) for i in s] for s in items]

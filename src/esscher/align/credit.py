@@ -20,16 +20,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from esscher.align.propose import Scored
 from esscher.core.evidence import Condition
-from esscher.core.law import Context
 from esscher.core.target import Target
 from esscher.errors import NumericsError
+from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.muon import muon_and_adamw, scale_rates
 from esscher.kit.lm.pretrain import cosine_lr
@@ -39,7 +39,6 @@ from esscher.kit.lm.twist import Twist
 __all__ = [
     "HASTE",
     "Credit",
-    "TokenModel",
     "can_credit",
     "first_followed",
     "lambda_returns",
@@ -68,23 +67,6 @@ ENOUGH = 0.05
 """Share of the prior's draws that has to satisfy the evidence, so that there is much to learn."""
 
 
-@runtime_checkable
-class TokenModel(LanguageModel, Protocol):
-    """A language model that can be credited token by token."""
-
-    def passes(self, x: Any, *, context: Context = None) -> Iterator[Pass]:
-        """The batch as the network reads it."""
-        ...
-
-    def token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(ids [b, t], mask [b, t]) -> logits [N, V] at the masked positions, row by row."""
-        ...
-
-    def twist(self) -> Twist:
-        """An untrained twist of this law."""
-        ...
-
-
 @dataclass
 class Credit:
     """The twist and its optimisers."""
@@ -93,10 +75,10 @@ class Credit:
     optimisers: list[torch.optim.Optimizer]
 
     @classmethod
-    def start(cls, prior: TokenModel, satisfied: float) -> Credit:
+    def start(cls, prior: SmallLM, satisfied: float) -> Credit:
         """A twist of the prior that gives every prefix the chance `satisfied`."""
         twist = prior.twist()
-        nn.init.constant_(twist.bias, math.log(satisfied / (1 - satisfied)))
+        twist.fill(math.log(satisfied))
         others = [(twist.level, LR), (twist.choice, CHOICE_LR), (twist.bias, CHOICE_LR)]
         optimisers = muon_and_adamw(
             twist.network,
@@ -124,14 +106,14 @@ def can_credit(policy: LanguageModel, target: Target, satisfied: float) -> bool:
     """Whether tokens can be credited: networks of ours, hard evidence, and both outcomes seen."""
     hard = all(isinstance(e, Condition) for e in target.evidence)
     plain = target.prior_power == target.evidence_power == 1.0 and target.floor is None
-    ours = isinstance(policy, TokenModel) and isinstance(target.prior, TokenModel)
+    ours = isinstance(policy, SmallLM) and isinstance(target.prior, SmallLM)
     return ours and hard and plain and ENOUGH <= satisfied < 1.0
 
 
 def learn(
     credit: Credit,
-    policy: TokenModel,
-    prior: TokenModel,
+    policy: SmallLM,
+    prior: SmallLM,
     draws: Scored,
     *,
     z: float,
@@ -197,25 +179,23 @@ def _update(credit: Credit, n_tokens: int) -> None:
         optimiser.step()
 
 
-def _passes(prior: TokenModel, draws: Scored, rows: Tensor) -> Iterator[Pass]:
+def _passes(prior: SmallLM, draws: Scored, rows: Tensor) -> Iterator[Pass]:
     """The given draws in passes whose rows count from the whole batch."""
     context = None if draws.context is None else [draws.context[i] for i in rows.tolist()]
     for part in prior.passes(draws.x.take(rows), context=context):
         yield part._replace(rows=rows[part.rows])
 
 
-def _learn_twist(
-    twist: Twist, prior: TokenModel, part: Pass, outcome: Tensor
-) -> tuple[Tensor, float]:
+def _learn_twist(twist: Twist, prior: SmallLM, part: Pass, outcome: Tensor) -> tuple[Tensor, float]:
     """Add the gradient of the cross-entropy; p0 ψ of all next tokens [N, V], and the sum in nats.
 
     The value ψ(x_<t) is the sum over next tokens; a prefix's goal is its expected λ-return.
     """
     with torch.enable_grad():
         states = twist.states(part.ids, part.mask)
-        chosen = twist.log_odds_of(states, part.target)
+        chosen = twist.values_of(states, part.target)
     with torch.no_grad():
-        chance = twist.log_odds(states).sigmoid_()
+        chance = twist.values(states).sigmoid_()
         worth = prior.token_logits(part.ids, part.mask).softmax(-1).mul_(chance)
         goal = lambda_returns(worth.sum(-1), outcome[part.rows], part.lengths, LAMBDA)
     with torch.enable_grad():
@@ -224,7 +204,7 @@ def _learn_twist(
     return worth, loss.item()
 
 
-def _follow(policy: TokenModel, weight: Tensor, part: Pass) -> Tensor:
+def _follow(policy: SmallLM, weight: Tensor, part: Pass) -> Tensor:
     """Add the policy's gradient, of cross-entropy with weights [N, V]; log π of the rows [b]."""
     with torch.enable_grad():
         log_probs = policy.token_logits(part.ids, part.mask).log_softmax(-1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from esscher.align.config import FitConfig
-from esscher.align.credit import ENOUGH, Credit, TokenModel, can_credit
+from esscher.align.credit import ENOUGH, Credit, can_credit
 from esscher.align.objectives import OBJECTIVES, Proposal
 from esscher.align.propose import propose
 from esscher.align.shared import SharedDraws
@@ -23,6 +23,7 @@ from esscher.core.evidence import Moments
 from esscher.core.sample import unreachable
 from esscher.core.target import Target
 from esscher.errors import ConfigError
+from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.runs.checkpoint import checkpoint_steps
 from esscher.kit.runs.folder import Run
@@ -173,7 +174,7 @@ def _credit(
     plain = config.objective == "forward_kl" and config.proposal in ("auto", "prior")
     if config.credit == "sequence" or not possible or not plain:
         return None
-    return Credit.start(cast("TokenModel", target.prior), satisfied)
+    return Credit.start(cast("SmallLM", target.prior), satisfied)
 
 
 @dataclass(frozen=True)

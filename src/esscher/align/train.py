@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from esscher.align.best import Best, divergence_terms
 from esscher.align.config import FitConfig
-from esscher.align.credit import HASTE, Credit, TokenModel, first_followed, learn
+from esscher.align.credit import HASTE, Credit, first_followed, learn
 from esscher.align.normaliser import LogZ
 from esscher.align.objectives import OBJECTIVES, Batch, Objective, Proposal
 from esscher.align.propose import Scored, floored, propose
@@ -22,6 +22,7 @@ from esscher.core.importance import effective_sample_size
 from esscher.core.target import Target
 from esscher.errors import NumericsError
 from esscher.kit.lm.averaging import update_average
+from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.scoring import gather
 from esscher.kit.runs.seeds import Streams
@@ -185,7 +186,7 @@ def _credited(
 ) -> tuple[float, Scored, Tensor]:
     """Add the gradient of one batch: the twist's loss, the draws the policy saw, their log π."""
     z = math.exp(state.log_z.value) if state.log_z.log_sum > -math.inf else 1.0
-    policy, prior = cast("TokenModel", state.policy), cast("TokenModel", target.prior)
+    policy, prior = cast("SmallLM", state.policy), cast("SmallLM", target.prior)
     credit = cast("Credit", state.credit)
     loss, rows, log_pi = learn(credit, policy, prior, draws, z=z, done=state.done, steps=steps)
     return loss, draws.take(rows), log_pi

@@ -41,7 +41,7 @@ def test_all_outcomes_sum_to_one_and_equal_the_product_of_their_steps(alphabet, 
     assert len(outcomes) == sum(alphabet**t for t in range(max_len + 1))
     assert len(set(map(tuple, outcomes))) == len(outcomes)
     assert float(log_probs.exp().sum()) == pytest.approx(1, abs=1e-12)
-    steps = torch.log_softmax(lm.module()["logits"].detach(), 1)
+    steps = torch.log_softmax(lm.module().logits.detach(), 1)
     prefixes = [tuple(s[:-1]) for s in outcomes if s[-1] == alphabet]
     rows = {prefix: i for i, prefix in enumerate(prefixes)}
     for ids, log_prob in zip(outcomes, log_probs.tolist(), strict=True):
@@ -66,14 +66,14 @@ def test_gradients_reach_the_logits():
     ((index, log_prob),) = lm.log_prob_chunks(x)
     assert index.tolist() == [0, 1, 2]
     log_prob.exp().sum().backward()
-    gradient = lm.module()["logits"].grad
+    gradient = lm.module().logits.grad
 
     def value(logits):
         twin = TabularLM(2, 2)
         twin.module().load_state_dict({"logits": logits})
         return float(twin.log_prob(x).exp().sum())
 
-    base = lm.module()["logits"].detach()
+    base = lm.module().logits.detach()
     for i, j in [(0, 0), (0, 2), (1, 1), (2, 2)]:
         step = torch.zeros_like(base)
         step[i, j] = 1e-5
@@ -85,7 +85,7 @@ def test_saved_and_cloned_models_are_equal_and_independent(tmp_path):
     lm = TabularLM(2, 3, seed=5)
     x = lm.enumerate()
     with torch.no_grad():
-        lm.module()["logits"].mul_(1.5)
+        lm.module().logits.mul_(1.5)
     before = lm.log_prob(x)
     lm.save(tmp_path / "new" / "folder")
     again, twin = TabularLM.load(tmp_path / "new" / "folder"), lm.clone()
@@ -93,7 +93,7 @@ def test_saved_and_cloned_models_are_equal_and_independent(tmp_path):
     for other in (again, twin):
         assert torch.equal(other.log_prob(x), before)
         with torch.no_grad():
-            other.module()["logits"].zero_()
+            other.module().logits.zero_()
         assert math.isclose(float(other.log_prob(x)[0]), -math.log(3))
     assert torch.equal(lm.log_prob(x), before)
 

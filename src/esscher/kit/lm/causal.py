@@ -63,13 +63,15 @@ class SmallLM:
         self.network = network
         self.tokenizer = tokenizer
         self.max_new = max_new
+        self.end = END
 
     def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n texts; `context` is one prompt or n of them."""
-        prompts = self._prompts(context, n)
+        prompts = self.prompts(context, n)
         return generate_by_prompt(self.network, prompts, max_new=self.max_new, end=END, rng=rng)
 
-    def _prompts(self, context: Context, n: int) -> list[list[int]]:
+    def prompts(self, context: Context, n: int) -> list[list[int]]:
+        """Id lists of one prompt per text, start token included."""
         room = self.network.config.context - self.max_new
         contexts = contexts_of(context, n)
         return prompt_ids(contexts, n, start=END, encode=self.tokenizer.encode, room=room)
@@ -86,13 +88,13 @@ class SmallLM:
 
     def passes(self, x: Sequences, *, context: Context = None) -> Iterator[Pass]:
         """The batch as the network reads it; rows of similar length share a pass."""
-        prompts = self._prompts(context, len(x))
+        prompts = self.prompts(context, len(x))
         return passes(x, prompts, max_new=self.max_new, tokens=CHUNK_TOKENS)
 
     def graph_bytes(self, x: Sequences, *, context: Context = None) -> int:
         """About how many bytes the graphs of all chunks take together."""
         c = self.network.config
-        prompts = self._prompts(context, len(x))
+        prompts = self.prompts(context, len(x))
         shape = {"layers": c.layers, "width": c.width, "vocab": c.vocab_size}
         return graph_bytes(x, prompts, tokens=CHUNK_TOKENS, **shape)
 
@@ -105,9 +107,17 @@ class SmallLM:
         states = self.network.states_at(ids, mask)
         return nn.functional.linear(states, self.network.embed.weight)
 
-    def twist(self) -> Twist:
+    def twist(self, *, bounded: bool = True) -> Twist:
         """An untrained twist of this law, worth the same everywhere."""
-        return Twist(self.network)
+        return Twist(self.network, bounded=bounded)
+
+    def sequences(self, x: Sequences) -> Sequences:
+        """The samples, which are token sequences."""
+        return x
+
+    def of_sequences(self, sequences: Sequences) -> Sequences:
+        """Token sequences as samples."""
+        return sequences
 
     def items(self, x: Sequences) -> list[str]:
         """The texts."""

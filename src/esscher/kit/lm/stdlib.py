@@ -26,6 +26,7 @@ EXCLUDED = frozenset(
         "turtledemo",
     }
 )
+STATEMENT_LISTS = frozenset({"body", "handlers", "orelse", "finalbody", "cases"})
 COMPILE_LIMIT = 10_000
 """Longest text `compiles` hands to the compiler, in characters."""
 
@@ -70,11 +71,25 @@ def _functions(path: Path, max_chars: int) -> Iterator[str]:
             tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _may_fit(node, max_chars):
             text = ast.unparse(_bare(node))
             if len(text) <= max_chars and text.isascii():
                 yield text
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """All statements, breadth first; expressions, most of a tree, hold none and stay unvisited."""
+    level: list[ast.AST] = [tree]
+    while level:
+        level = [part for node in level for part in _parts(node)]
+        yield from level
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    for field in node._fields:
+        if field in STATEMENT_LISTS:
+            yield from getattr(node, field)
 
 
 def _bare(node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
@@ -88,16 +103,20 @@ def _bare(node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
 
 
 def _may_fit(node: ast.FunctionDef | ast.AsyncFunctionDef, max_chars: int) -> bool:
-    """Whether unparsing can give so short a text: every syntax node takes at least a character."""
-    budget = max_chars
+    """Whether unparsing can give so short a text.
+
+    A statement takes a line break and an indent of four at least, an expression a character.
+    """
     body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
-    stack: list[ast.AST] = [*body]
-    while stack:
-        current = stack.pop()
-        budget -= isinstance(current, ast.expr | ast.stmt)
+    budget = max_chars
+    level: list[ast.AST] = [*body]
+    while level:
+        budget -= sum(
+            5 if isinstance(part, ast.stmt) else isinstance(part, ast.expr) for part in level
+        )
         if budget < 0:
             return False
-        stack.extend(ast.iter_child_nodes(current))
+        level = [child for part in level for child in ast.iter_child_nodes(part)]
     return True
 
 

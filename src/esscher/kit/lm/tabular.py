@@ -14,8 +14,14 @@ from torch import Tensor, nn
 from esscher.core.law import Context, Draws
 from esscher.errors import CheckpointError, ConfigError
 from esscher.kit.lm.language_model import Recipe
+from esscher.kit.lm.prefixes import PrefixTable, TabularTwist
+from esscher.kit.lm.scoring import Pass, passes
+from esscher.kit.lm.sequences import Sequences
 
 __all__ = ["TabularLM"]
+
+CHUNK_TOKENS = 2**16
+"""Most tokens per pass: a table has no activations to keep."""
 
 
 class TabularLM:
@@ -51,10 +57,11 @@ class TabularLM:
                 "1,000,000 can be enumerated"
             )
         self.alphabet, self.max_len, self.seed = alphabet, max_len, seed
+        self.end, self.max_new = alphabet, max_len
         n_prefixes = sum(alphabet**t for t in range(max_len))
         rng = torch.Generator().manual_seed(seed)
         logits = 0.7 * torch.randn(n_prefixes, alphabet + 1, dtype=torch.float64, generator=rng)
-        self._module = nn.ParameterDict({"logits": nn.Parameter(logits)})
+        self.network = PrefixTable(logits)
         strings = (
             s for t in range(max_len + 1) for s in itertools.product(range(alphabet), repeat=t)
         )
@@ -66,7 +73,7 @@ class TabularLM:
 
     def log_probs(self) -> Tensor:
         """[N] float64 log-probabilities of all outcomes, nats, differentiable."""
-        step = torch.log_softmax(self._module["logits"], 1)
+        step = torch.log_softmax(self.network.logits, 1)
         prefix = torch.zeros(1, dtype=torch.float64)
         ended, row = [], 0
         for _ in range(self.max_len):
@@ -106,15 +113,46 @@ class TabularLM:
         """Token-id lists, end token included."""
         return [self._outcomes[i] for i in x.tolist()]
 
+    def sequences(self, x: Tensor) -> Sequences:
+        """Outcome indices [B] as token sequences."""
+        cut = [row[:-1] if row[-1] == self.alphabet else row for row in self.items(x)]
+        return Sequences.of_texts(cut, end=self.alphabet, max_new=self.max_len)
+
+    def of_sequences(self, sequences: Sequences) -> Tensor:
+        """Outcome indices [B] of token sequences."""
+        x = torch.zeros(len(sequences), dtype=torch.int64)
+        letters = sequences.lengths - sequences.finished.long()
+        for t in range(sequences.tokens.shape[1]):
+            x = torch.where(t < letters, self.network.child(x, sequences.tokens[:, t]), x)
+        return x
+
+    def prompts(self, context: Context, n: int) -> list[list[int]]:
+        """The start id, n times; the context is ignored."""
+        del context
+        return [[self.alphabet]] * n
+
+    def passes(self, x: Tensor, *, context: Context = None) -> Iterator[Pass]:
+        """The batch as the network reads it."""
+        prompts = self.prompts(context, len(x))
+        return passes(self.sequences(x), prompts, max_new=self.max_len, tokens=CHUNK_TOKENS)
+
+    def token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(ids [b, t], mask [b, t]) -> logits [N, V] at the masked positions, row by row."""
+        return self.network.logits[self.network.states_at(ids, mask)]
+
+    def twist(self, *, bounded: bool = True) -> TabularTwist:
+        """An untrained twist of this law."""
+        return TabularTwist(self.network, bounded=bounded)
+
     def clone(self) -> TabularLM:
         """An independent copy."""
         copy = TabularLM(self.alphabet, self.max_len, self.seed)
-        copy.module().load_state_dict(self._module.state_dict())
+        copy.module().load_state_dict(self.network.state_dict())
         return copy
 
     def module(self) -> nn.Module:
         """The logits."""
-        return self._module
+        return self.network
 
     def save(self, path: Path) -> None:
         """Write `tabular.safetensors` into a folder."""
@@ -124,7 +162,7 @@ class TabularLM:
             "max_len": str(self.max_len),
             "seed": str(self.seed),
         }
-        save_file(self._module.state_dict(), path / "tabular.safetensors", metadata=shape)
+        save_file(self.network.state_dict(), path / "tabular.safetensors", metadata=shape)
 
     @classmethod
     def load(cls, path: Path) -> TabularLM:
