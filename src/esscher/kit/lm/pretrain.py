@@ -45,7 +45,7 @@ class PretrainConfig:
     layers: int = 4
     heads: int = 4
     steps: int = 800
-    batch: int = 48
+    batch: int = 46
     lr: float = 3e-3
     matrix_lr: float = 6e-3
     warmup: int = 50
