@@ -1,9 +1,11 @@
 """Every align command, run as a user runs it, on a model small enough for seconds."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from esscher.align import SAMPLERS
 from esscher.align.compare import DRAWS, FITS
 from esscher.cli import main
 from esscher.kit.lm.tabular import TabularLM
@@ -92,19 +94,53 @@ def test_fit_then_evaluate_then_sample(prior, capsys, tmp_path):
     assert all(text[-1] == 2 for text in texts)
 
 
-@pytest.mark.parametrize("method", ["rejection", "resample", "model"])
-def test_other_ways_to_sample(prior, capsys, tmp_path, method):
-    out = tmp_path / "draws.jsonl"
-    code, _ = call(
+def draw(capsys, prior, method, *flags, n=20):
+    """Texts and facts of `align sample`."""
+    out = Path("draws.jsonl")
+    code, facts = call(
         capsys,
-        *["align", "sample", *evidence(prior), "--method", method],
-        *["--n", "20", "--out", str(out)],
+        *["align", "sample", *evidence(prior), "--method", method, *flags],
+        *["--n", str(n), "--out", str(out)],
     )
     assert code == 0
-    texts = [json.loads(line)["completion"] for line in out.read_text().splitlines()]
-    assert len(texts) == 20
+    return [json.loads(line)["completion"] for line in out.read_text().splitlines()], facts
+
+
+@pytest.mark.parametrize("method", [*SAMPLERS, "model"])
+def test_every_way_to_sample(prior, capsys, method):
+    flags = ["--twist-steps", "5"] if method == "twisted_smc" else []
+    texts, facts = draw(capsys, prior, method, *flags)
+    assert len(texts) == facts["n"] == 20
+    assert facts["method"] == method
     if method != "model":
         assert all(text[-1] == 2 for text in texts)
+        assert facts["n_proposed"] >= 20
+
+
+@pytest.mark.parametrize(
+    ("method", "flag", "low", "high"),
+    [
+        ("resample", "--pool", "1", "32"),
+        ("best_of_n", "--pool", "2", "8"),
+        ("suffix_mh", "--steps", "1", "9"),
+        ("smc", "--particles", "4", "40"),
+    ],
+)
+def test_more_of_a_setting_proposes_more(prior, capsys, method, flag, low, high):
+    few, many = (draw(capsys, prior, method, flag, v)[1]["n_proposed"] for v in (low, high))
+    assert few < many
+
+
+def test_twists_differ_by_method_and_steps(prior, capsys):
+    settings = (["--twist", "ctl"], ["--twist", "sixo"], ["--twist", "ctl", "--twist-steps", "3"])
+    found = [draw(capsys, prior, "twisted_smc", *s)[1]["log_z"]["mean"] for s in settings]
+    assert len(set(found)) == 3
+
+
+def test_an_unknown_method_names_its_neighbour(prior, capsys):
+    code, error = call(capsys, "align", "sample", *evidence(prior), "--method", "twisted")
+    assert code == 2
+    assert "twisted_smc" in json.dumps(error)
 
 
 def test_fit_resumes_to_the_numbers_of_an_uninterrupted_run(prior, capsys, tmp_path):

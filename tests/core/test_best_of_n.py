@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from esscher.core import Table, best_of_n, best_of_n_kl_bound, best_of_n_law
+from esscher.core import Table, best_of_n, best_of_n_kl, best_of_n_kl_bound, best_of_n_law
 from esscher.errors import ConfigError, NumericsError, ShapeError
 from tests.core.test_sample import p_value
 from tests.worlds import random_law, seeded, toy_posterior, toy_prior, toy_target
@@ -79,3 +79,16 @@ def test_bad_input():
         best_of_n_kl_bound(0)
     with pytest.raises(ConfigError, match="pool"):
         best_of_n(toy_target(), law, 2, pool=0, rng=seeded(0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 16])
+def test_the_distance_from_scores_alone(n):
+    """Ties and all: the estimate from draws of p0 covers the exact value."""
+    score = toy_target().log_weight(torch.arange(364))
+    law = toy_prior()
+    exact = best_of_n_law(law, score, n).kl(law)
+    drawn = score[law.sample(4000, rng=seeded(0)).x]
+    found = best_of_n_kl(drawn, n, rng=seeded(1))
+    assert abs(found.mean - exact) < 4 * found.se + 1e-9
+    assert found.se < 0.05
+    assert found.unit == "nats"

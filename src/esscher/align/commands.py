@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from esscher.align.demo import (
     DEMO_RATES,
     compare_objectives,
     draw_posterior,
     first_texts,
+    plain,
 )
 from esscher.align.evaluate import evaluate as measure
 from esscher.align.fit import fitted_moments
@@ -29,11 +27,8 @@ from esscher.align.options import (
 )
 from esscher.align.report import write_evaluation_report, write_fit_report
 from esscher.align.run import finish_fit, model_of, prepare
-from esscher.align.sampling import sample_posterior
+from esscher.align.samplers import sample as draw
 from esscher.align.train import Info, State
-from esscher.core.sample import importance_resample, rejection
-from esscher.core.target import Target
-from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.record import Record
@@ -116,39 +111,24 @@ def sample(config: SampleOptions, output: Output) -> dict[str, Any]:
     model = model_of(config.model, prior)
     if config.method == "model":
         rng = Streams(config.seed).torch("sample")
-        texts: Sequence[Any] = model.items(model.sample(config.n, rng=rng).x)
+        texts: Sequence[Any] = model.items(model.sample(config.n, context=config.prompt, rng=rng).x)
         facts: dict[str, Any] = {}
     else:
         target = fitted_moments(build_target(prior, config), config.seed)
-        texts, facts = _from_target(target, model, config)
+        law = prior if config.model is None else model
+        drawn = draw(
+            target,
+            config.method,
+            proposal=law,
+            n=config.n,
+            seed=config.seed,
+            config=config.config(),
+            context=config.prompt,
+        )
+        texts, facts = model.items(drawn.x), plain(drawn.facts)
     _write(texts, config.out, output)
     written = None if config.out is None else str(config.out)
     return {"method": config.method, "n": len(texts), "out": written, **facts}
-
-
-def _from_target(
-    target: Target, model: LanguageModel, config: SampleOptions
-) -> tuple[Sequence[Any], dict[str, Any]]:
-    if config.method == "quasi_rejection":
-        drawn = sample_posterior(
-            target,
-            model,
-            config.n,
-            tvd=config.tvd,
-            log_bound=config.log_bound,
-            seed=config.seed,
-        )
-        quality = drawn.quality
-        facts = {"acceptance": quality.acceptance.to_json(), "tvd": quality.tvd.to_json()}
-        return model.items(drawn.x), {**facts, "log_bound": quality.log_bound}
-    rng: torch.Generator = Streams(config.seed).torch("sample")
-    if config.method == "rejection":
-        bound = 0.0 if config.log_bound is None else config.log_bound
-        exact = rejection(target, model, bound, config.n, rng=rng)
-        return model.items(exact.x), {"acceptance": exact.acceptance.to_json()}
-    picked = importance_resample(target, model, config.n, rng=rng)
-    tail = picked.pareto_k if math.isfinite(picked.pareto_k) else None
-    return model.items(picked.x), {"log_z": picked.log_z.to_json(), "pareto_k": tail}
 
 
 def _write(texts: Sequence[Any], out: Path | None, output: Output) -> None:

@@ -13,14 +13,15 @@ from esscher.align.objectives import OBJECTIVES
 from esscher.align.options import CompareOptions
 from esscher.align.report import write_report
 from esscher.align.run import MODEL, samples_of
-from esscher.align.sampling import sample_posterior
+from esscher.align.samplers import sample
+from esscher.core.estimate import Estimate
 from esscher.core.target import Target
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.loading import load_language_model
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 
-__all__ = ["DEMO_RATES", "closest", "compare_objectives", "draw_posterior", "first_texts"]
+__all__ = ["DEMO_RATES", "closest", "compare_objectives", "draw_posterior", "first_texts", "plain"]
 
 DEMO_RATES = {"rl": 5e-4}
 """Plain RL gets the rate at which it shows its optimum within the demo; the rate that suits the
@@ -90,18 +91,18 @@ def first_texts(
     return [f"{row.get('prompt', '')}{row['text']}" for row in rows]
 
 
+def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of a sampler as JSON has them."""
+    return {k: v.to_json() if isinstance(v, Estimate) else v for k, v in facts.items()}
+
+
 def draw_posterior(
     target: Target, proposal: LanguageModel, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
     """Draw from the target through a proposal: how well that goes, and the first texts."""
-    drawn = sample_posterior(target, proposal, POSTERIOR_DRAWS, tvd=0.1, seed=seed)
-    quality = drawn.quality
+    drawn = sample(target, "quasi_rejection", proposal=proposal, n=POSTERIOR_DRAWS, seed=seed)
     sampler = {
-        "acceptance": quality.acceptance.to_json(),
-        "tvd": quality.tvd.to_json(),
-        "kl": quality.kl.to_json(),
-        "log_bound": quality.log_bound,
-        "n_proposed": drawn.n_proposed,
+        **plain(drawn.facts),
         "curve": [
             {"log_bound": r.log_bound, "acceptance": r.acceptance.mean, "tvd": r.tvd.mean}
             for r in drawn.curve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,8 @@ from typing import Literal
 from esscher.align.config import FitConfig
 from esscher.align.modelling import TargetOptions
 from esscher.align.objectives import OBJECTIVES
+from esscher.align.samplers import SAMPLERS, SamplerConfig
+from esscher.align.twists import TwistConfig
 from esscher.errors import ConfigError
 
 __all__ = ["CompareOptions", "DemoOptions", "EvaluateOptions", "FitOptions", "SampleOptions"]
@@ -76,21 +79,54 @@ class EvaluateOptions(TargetOptions):
 class SampleOptions(TargetOptions):
     """`esscher align sample`: draws of a target or of a model."""
 
-    method: Literal["quasi_rejection", "rejection", "resample", "model"] = "quasi_rejection"
-    """quasi_rejection and rejection draw from the target through a proposal; resample picks among
-    weighted proposals; model draws from the model as it is."""
+    method: str = "quasi_rejection"
+    """quasi_rejection, rejection, resample, best_of_n, soft_best_of_n, independence_mh, suffix_mh,
+    block_mh, parallel_tempering, smc or twisted_smc; or model, which draws from the model as it
+    is."""
     model: str | None = None
     """Proposal: a model folder or a run of `align fit`; the prior by default."""
     n: int = 100
     """Draws wanted."""
+    prompt: str | None = None
+    """What every text continues."""
     tvd: float = 0.1
-    """Total variation to the target that quasi-rejection may keep, in (0, 1)."""
+    """Total variation to the target that quasi_rejection may keep, in (0, 1)."""
     log_bound: float | None = None
     """log of the bound on P/q, nats, where it is known; otherwise found from 2,000 draws."""
+    pool: int = 16
+    """Proposals per draw of best_of_n, soft_best_of_n and resample."""
+    steps: int = 64
+    """Moves of each Markov chain."""
+    particles: int = 64
+    """Particles per run of smc and twisted_smc."""
+    twist: Literal["ctl", "fudge", "sixo", "path_consistency"] = "ctl"
+    """How twisted_smc learns its twist."""
+    twist_steps: int = 200
+    """Steps for which it does."""
     out: Path | None = None
     """JSON Lines file for the texts; standard output by default."""
     seed: int = 0
     """One integer for every random number."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        known = [*SAMPLERS, "model"]
+        if self.method not in known:
+            near = difflib.get_close_matches(self.method, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"unknown method {self.method!r}{hint} Known: {', '.join(known)}")
+        self.config()
+
+    def config(self) -> SamplerConfig:
+        """The sampler's settings among these."""
+        return SamplerConfig(
+            tvd=self.tvd,
+            log_bound=self.log_bound,
+            pool=self.pool,
+            steps=self.steps,
+            particles=self.particles,
+            twist=TwistConfig(self.twist, steps=self.twist_steps, seed=self.seed),
+        )
 
 
 @dataclass(frozen=True)
@@ -131,7 +167,7 @@ class DemoOptions:
     """Optimiser steps of each objective."""
     batch: int = 256
     """Draws per step; steps · batch is the sampling budget each objective gets."""
-    n: int = 1000
+    n: int = 2000
     """Draws of each final evaluation."""
     workers: int = 2
     """Processes, one thread each."""

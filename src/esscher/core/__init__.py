@@ -1,6 +1,6 @@
 """The mathematics: laws, evidence, targets, divergences, estimates and samplers."""
 
-from esscher.core.best_of_n import best_of_n, best_of_n_kl_bound, best_of_n_law
+from esscher.core.best_of_n import best_of_n, best_of_n_kl, best_of_n_kl_bound, best_of_n_law
 from esscher.core.distance import (
     divergence_snis,
     js,
@@ -20,6 +20,7 @@ from esscher.core.mcmc import (
     ChainResult,
     IndependenceKernel,
     Kernel,
+    MixtureKernel,
     Move,
     metropolis_hastings,
     split_rhat,
@@ -28,6 +29,7 @@ from esscher.core.moments import MomentFit, fit_moments
 from esscher.core.quasi import CurveRow, QuasiResult, acceptance_curve, quasi_rejection
 from esscher.core.sample import Resample, SampleResult, importance_resample, rejection
 from esscher.core.target import Target
+from esscher.core.tempering import TemperedResult, geometric_powers, parallel_tempering
 
 __all__ = [
     "DIVERGENCES",
@@ -42,6 +44,7 @@ __all__ = [
     "Kernel",
     "Law",
     "Likelihood",
+    "MixtureKernel",
     "MomentFit",
     "Moments",
     "Move",
@@ -51,10 +54,12 @@ __all__ = [
     "SampleResult",
     "Table",
     "Target",
+    "TemperedResult",
     "acceptance_curve",
     "advantages",
     "alpha_divergence",
     "best_of_n",
+    "best_of_n_kl",
     "best_of_n_kl_bound",
     "best_of_n_law",
     "bootstrap",
@@ -65,6 +70,7 @@ __all__ = [
     "exact",
     "fit_moments",
     "from_samples",
+    "geometric_powers",
     "get_divergence",
     "importance_resample",
     "items_of",
@@ -76,6 +82,7 @@ __all__ = [
     "log_z",
     "log_z_bounds",
     "metropolis_hastings",
+    "parallel_tempering",
     "pareto_k",
     "quasi_rejection",
     "rejection",

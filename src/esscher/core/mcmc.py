@@ -19,6 +19,7 @@ __all__ = [
     "ChainResult",
     "IndependenceKernel",
     "Kernel",
+    "MixtureKernel",
     "Move",
     "log_acceptance",
     "metropolis_hastings",
@@ -53,6 +54,22 @@ class IndependenceKernel:
         now = self.law.log_prob(x, context=context)
         new, log_q = self.law.sample(len(now), context=context, rng=rng)
         return Move(new, now.to(torch.float64) - log_q.to(torch.float64))
+
+
+class MixtureKernel:
+    """One of several kernels, chosen anew for every move of all chains; each leaves the law alone.
+
+    Args:
+        kernels: at least one.
+    """
+
+    def __init__(self, *kernels: Kernel) -> None:
+        self.kernels = kernels
+
+    def propose(self, x: Samples, *, context: Context, rng: torch.Generator) -> Move:
+        """A move of the kernel chosen."""
+        which = int(torch.randint(len(self.kernels), (1,), generator=rng))
+        return self.kernels[which].propose(x, context=context, rng=rng)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ __all__ = [
     "propose",
     "rejection",
     "unreachable",
+    "weighed_draws",
 ]
 
 
@@ -155,9 +156,8 @@ def importance_resample(
     """
     size = 16 * n if pool is None else pool
     check_counts(context, n=n, pool=size)
-    x, log_q = proposal.sample(size, context=context, rng=rng)
-    log_p = target.log_density(x, context)
-    log_w = log_p - log_q.to(torch.float64)
+    x, log_p, log_q = weighed_draws(target, proposal, size, context=context, rng=rng)
+    log_w = log_p - log_q
     if bool((log_w == -torch.inf).all()):
         raise unreachable(target, x, context, drawn=size)
     rows = torch.multinomial(torch.softmax(log_w.cpu(), 0), n, replacement=True, generator=rng)
@@ -194,9 +194,8 @@ def propose(
     accepted = drawn = 0
     while accepted < n:
         size = batch if accepted else min(batch, max_draws - drawn)
-        x, log_q = proposal.sample(size, context=context, rng=rng)
-        log_p = target.log_density(x, context)
-        log_w = log_p - log_q.to(torch.float64)
+        x, log_p, log_q = weighed_draws(target, proposal, size, context=context, rng=rng)
+        log_w = log_p - log_q
         if exact:
             _check_bound(log_w, log_bound, items_of(target.prior, x))
         u = torch.rand(size, generator=rng, dtype=torch.float64)
@@ -215,6 +214,20 @@ def propose(
         log_w=torch.cat(log_ws),
         n_accepted=accepted,
     )
+
+
+def weighed_draws(
+    target: Target, law: Law, n: int, *, context: Context, rng: torch.Generator
+) -> tuple[Samples, Tensor, Tensor]:
+    """N draws x of a law with log P(x) and log q(x), [n] float64 nats.
+
+    Draws of the prior are not scored a second time, which for a network would differ in the last
+    digits and take log P - log q above an exact bound.
+    """
+    x, log_q = law.sample(n, context=context, rng=rng)
+    log_q = log_q.to(torch.float64)
+    known = log_q if law is target.prior else None
+    return x, target.log_density(x, context, prior_log_prob=known), log_q
 
 
 def unreachable(

@@ -113,9 +113,37 @@ def test_the_optimal_twist_is_worth_its_cost():
     assert spread["plain"] > 0.1
 
 
+def some_policy():
+    rng = seeded(3)
+    noise = torch.randn(len(PREFIXES), EOS + 1, dtype=torch.float64, generator=rng)
+    return Tree(worlds.prior_logits() + 0.5 * noise)
+
+
 @pytest.mark.parametrize("guide", [lambda: None, some_twist], ids=["plain", "twisted"])
-def test_weighted_particles_follow_the_posterior(guide):
-    found = run(40_000, 1, guide(), resample_below=1.0)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_another_proposal_keeps_the_estimate_unbiased(guide, share):
+    runs = [
+        run(16, seed, guide(), proposal=some_policy(), resample_below=share) for seed in range(300)
+    ]
+    mean, se = ratios(runs)
+    assert 0 < se < 0.1
+    assert abs(mean - 1) < 3 * se
+
+
+def test_a_proposal_that_is_the_prior_changes_nothing():
+    guide = some_twist()
+    plain, same = run(16, 5, guide), run(16, 5, guide, proposal=Tree(worlds.prior_logits()))
+    assert torch.equal(plain.x.tokens, same.x.tokens)
+    assert plain.log_z == pytest.approx(same.log_z, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("guide", "proposal"),
+    [(lambda: None, lambda: None), (some_twist, lambda: None), (some_twist, some_policy)],
+    ids=["plain", "twisted", "proposed"],
+)
+def test_weighted_particles_follow_the_posterior(guide, proposal):
+    found = run(40_000, 1, guide(), proposal=proposal(), resample_below=1.0)
     assert len(found.resampled) > 1
     share = dict.fromkeys(SEQUENCES, 0.0)
     for text, w in zip(texts(found.x), found.log_weight.exp().tolist(), strict=True):

@@ -24,7 +24,15 @@ from esscher.kit.lm.token_model import TokenModel
 from esscher.kit.lm.twist import log_psi
 from esscher.kit.runs.seeds import Streams
 
-__all__ = ["TwistConfig", "TwistInfo", "TwistState", "learn_twist", "twist_init", "twist_step"]
+__all__ = [
+    "TwistConfig",
+    "TwistInfo",
+    "TwistState",
+    "learn_twist",
+    "open_prior",
+    "twist_init",
+    "twist_step",
+]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from esscher.errors import ConfigError
 from esscher.kit.lm.twist import TwistDecoder, log_psi, of_log_psi
 
 __all__ = ["PrefixDecoder", "PrefixTable", "TabularTwist"]
@@ -38,11 +37,11 @@ class PrefixTable(nn.Module):
         return self.alphabet * row + letter + 1
 
     def prefill(self, prompts: Tensor, owner: Tensor, max_new: int) -> tuple[Tensor, PrefixDecoder]:
-        """The start id alone can be a prompt; see `generate.Decodable`."""
+        """Read the start id and the letters after it; see `generate.Decodable`."""
         del max_new
-        if prompts.shape[1] != 1:
-            raise ConfigError("a tabular model has no prompts")
-        decoder = PrefixDecoder(self, torch.zeros_like(owner))
+        last = torch.zeros_like(prompts, dtype=torch.bool)
+        last[:, -1] = True
+        decoder = PrefixDecoder(self, self.states_at(prompts, last)[owner])
         return self.logits[decoder.row], decoder
 
 

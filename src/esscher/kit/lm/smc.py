@@ -1,9 +1,11 @@
 """Sequential Monte Carlo over token sequences, plain or guided by a twist.
 
 Particles grow by a token at a time. With a twist ψ, what a prefix is worth, the targets on the
-way are p0(x_≤t) ψ(x_≤t) and tokens are drawn from p0(v | x_<t) ψ(x_<t, v), so that the weight grows
-by Σ_v p0(v | x_<t) ψ(x_<t, v) / ψ(x_<t); a sequence that ends has φ(x) in place of ψ. The estimate
-of Z is unbiased for every ψ, and exact for ψ(x_≤t) = E_p0[φ | x_≤t].
+way are p0(x_≤t) ψ(x_≤t) and tokens are drawn from q(v | x_<t) ∝ π(v | x_<t) ψ(x_<t, v), where the
+proposal π is p0 unless another model is given. The weight grows by p0 ψ(x_<t, v) / (q ψ(x_<t)),
+which for π = p0 is Σ_v p0(v | x_<t) ψ(x_<t, v) / ψ(x_<t) whatever is drawn; a sequence that ends
+has φ(x) in place of ψ. The estimate of Z is unbiased for every ψ and every π that covers p0 φ, and
+exact for π = p0 and ψ(x_≤t) = E_p0[φ | x_≤t].
 
 Reference: Del Moral (2004); Zhao et al. (2024), "Probabilistic inference in language models via
 twisted sequential Monte Carlo".
@@ -54,6 +56,7 @@ def smc(
     weigh: Weigh,
     *,
     guide: Decodable | None = None,
+    proposal: Decodable | None = None,
     resample_below: float = 0.5,
     max_new: int,
     end: int,
@@ -67,6 +70,7 @@ def smc(
         k: particles, at least 1.
         weigh: the evidence; called with the sequences that have just ended.
         guide: gives log ψ(x_<t, v) [B, V] where a network gives logits; None for ψ = 1.
+        proposal: π, with the tokens of p0; None for p0 itself.
         resample_below: resample once the effective share of the particles falls below it, in
             [0, 1]; 0 never does, and the run is importance sampling.
         max_new: most tokens per sequence, at least 1.
@@ -83,13 +87,16 @@ def smc(
             f"{k}, {max_new} and {resample_below}"
         )
     cloud = _Cloud.empty(k, max_new, end)
-    heads = [_Head.start(network, prompt, k, max_new)]
-    if guide is not None:
-        heads.append(_Head.start(guide, prompt, k, max_new))
+    models = {"p0": network, "psi": guide, "pi": proposal}
+    heads = {
+        name: _Head.start(model, prompt, k, max_new)
+        for name, model in models.items()
+        if model is not None
+    }
     uniforms = torch.rand(max_new, k, 2, dtype=torch.float64, generator=rng)
     for t in range(max_new):
         alive = cloud.running.nonzero()[:, 0]
-        values = [head.values for head in heads]
+        values = {name: head.values for name, head in heads.items()}
         chosen = cloud.grow(alive, values, uniforms[t, alive, :1])
         ended = alive[(chosen == end) | (t + 1 == max_new)]
         cloud.close(ended, weigh)
@@ -100,7 +107,7 @@ def smc(
         left = cloud.running.nonzero()[:, 0]
         if not len(left):
             break
-        for head in heads:
+        for head in heads.values():
             head.advance(row[left], cloud.tokens[left, t])
     return cloud.finish()
 
@@ -142,18 +149,22 @@ class _Cloud:
         tokens = torch.full((k, max_new), end)
         return cls(tokens, count, count == 0, zeros, zeros.clone(), 0.0, end, [])
 
-    def grow(self, alive: Tensor, values: list[Tensor], uniform: Tensor) -> Tensor:
+    def grow(self, alive: Tensor, values: dict[str, Tensor], uniform: Tensor) -> Tensor:
         """Draw the next token [A] of the running particles and weigh them for it."""
-        log_p = values[0].double().log_softmax(-1)
+        log_p = values["p0"].double().log_softmax(-1)
+        log_pi = values["pi"].double().log_softmax(-1) if "pi" in values else log_p
         if len(values) == 1:
             chosen, _ = draw(log_p, uniform)
         else:
-            log_psi = values[1].double()
-            worth = (log_p + log_psi).logsumexp(-1)
-            self.log_w[alive] += worth - self.log_psi[alive]
+            log_psi = values["psi"].double() if "psi" in values else torch.zeros_like(log_p)
+            guided = log_pi + log_psi
+            worth = guided.logsumexp(-1)
             dead = worth == -torch.inf
-            chosen, _ = draw(torch.where(dead[:, None], log_p, log_p + log_psi), uniform)
-            self.log_psi[alive] = torch.where(dead, 0.0, log_psi.gather(1, chosen[:, None])[:, 0])
+            chosen, _ = draw(torch.where(dead[:, None], log_p, guided), uniform)
+            at = chosen[:, None]
+            gained = (log_p - log_pi).gather(1, at)[:, 0] if "pi" in values else 0.0
+            self.log_w[alive] += torch.where(dead, -torch.inf, worth - self.log_psi[alive] + gained)
+            self.log_psi[alive] = torch.where(dead, 0.0, log_psi.gather(1, at)[:, 0])
         self.tokens[alive, self.lengths[alive]] = chosen
         self.lengths[alive] += 1
         return chosen
