@@ -118,16 +118,16 @@ def test_every_way_to_sample(prior, capsys, method):
 
 
 @pytest.mark.parametrize(
-    ("method", "flag", "low", "high"),
+    ("method", "flag", "values"),
     [
-        ("resample", "--pool", "1", "32"),
-        ("best_of_n", "--pool", "2", "8"),
-        ("suffix_mh", "--steps", "1", "9"),
-        ("smc", "--particles", "4", "40"),
+        ("resample", "--pool", ("1", "32")),
+        ("best_of_n", "--pool", ("2", "8")),
+        ("suffix_mh", "--steps", ("1", "9")),
+        ("smc", "--particles", ("4", "40")),
     ],
 )
-def test_more_of_a_setting_proposes_more(prior, capsys, method, flag, low, high):
-    few, many = (draw(capsys, prior, method, flag, v)[1]["n_proposed"] for v in (low, high))
+def test_more_of_a_setting_proposes_more(prior, capsys, method, flag, values):
+    few, many = (draw(capsys, prior, method, flag, v)[1]["n_proposed"] for v in values)
     assert few < many
 
 
