@@ -6,20 +6,19 @@ import math
 import pytest
 import torch
 
-from esscher.align.objectives import OBJECTIVES
+from esscher.align.objectives import OBJECTIVES, get_objective
 from esscher.align.propose import floored, propose
-from esscher.core import DIVERGENCES, Condition, Reward, Target, exact
+from esscher.core import Condition, Reward, Table, Target, best_of_n_law, exact, get_divergence
+from esscher.errors import ConfigError
 from esscher.kit.lm.tabular import TabularLM
 from tests.align import worlds
 
-ANY_PROPOSAL = [name for name, o in OBJECTIVES.items() if not o.on_policy_only]
-CASES = [(name, False) for name in OBJECTIVES] + [(name, True) for name in ANY_PROPOSAL]
-NAMED = {
-    "forward_kl": "forward_kl",
-    "sft_posterior": "forward_kl",
-    "js": "js",
-    "reverse_kl": "reverse_kl",
-}
+BATCHWISE = ("rwr", "rwr_iterated", "raft_iterated", "best_of_n_distillation")
+"""Their weights depend on the whole batch: a mean over batches of two is not what they descend."""
+EXACT = [name for name in OBJECTIVES if name not in BATCHWISE]
+ANY_PROPOSAL = [name for name in EXACT if not OBJECTIVES[name].on_policy_only]
+CASES = [(name, False) for name in EXACT] + [(name, True) for name in ANY_PROPOSAL]
+NAMED = {"sft_posterior": "forward_kl", "rwr": "forward_kl", "reinforce": "reverse_kl"}
 FLOOR = 5.0
 
 
@@ -32,12 +31,25 @@ def mixture(policy):
 def claimed(name, policy, target, log_q):
     """What an objective says it minimises, [] with graph."""
     log_pi, x = policy.log_probs(), policy.enumerate()
-    if name == "rl":
+    if name in ("rl", "rwr_iterated", "raft_iterated"):
         return -(log_pi.exp() * target.log_weight(x)).sum()
+    if name == "best_of_n_distillation":
+        prior = Table(target.prior.log_prob(x))
+        return -(best_of_n_law(prior, target.log_weight(x), 8).probs * log_pi).sum()
     if name == "vargrad":
         d, q = log_pi - target.log_density(x), log_q.exp()
         return 0.5 * (q * (d - (q * d).sum()) ** 2).sum()
-    return exact(DIVERGENCES[NAMED[name]], log_pi, target.table().log_probs)
+    if name == "trajectory_balance":
+        gap = target.table().log_z + log_pi - target.log_density(x)
+        return 0.5 * (log_q.exp() * gap * gap).sum()
+    if name == "dpo":
+        score = log_pi - target.prior.log_prob(x)
+        h, q = score[:, None] - score[None, :], log_q.exp()
+        g = target.log_weight(x)
+        label = (g[:, None] - g[None, :]).sigmoid()
+        return -(q[:, None] * q[None, :] * (label * h.sigmoid().log())).sum() * 2
+    divergence = get_divergence(NAMED.get(name, name))
+    return exact(divergence, log_pi, target.table().log_probs)
 
 
 def expected_gradient(name, policy, target, log_q):
@@ -61,7 +73,7 @@ def slopes_of(name, policy, target, batches, log_q):
         policy, target, batches.flatten(), log_q=log_q, groups=groups, copies=copies
     )
     leaf = batch.log_pi.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(OBJECTIVES[name].loss(batch._replace(log_pi=leaf)), leaf)
+    (slope,) = torch.autograd.grad(get_objective(name).loss(batch._replace(log_pi=leaf)), leaf)
     # The loss averages over groups; each is a batch of its own here.
     return (slope * len(batches)).view(batches.shape)
 
@@ -86,13 +98,13 @@ def test_the_expected_gradient_is_that_of_the_divergence(name, off_policy, max_l
     check(name, policy, target, log_q)
 
 
-@pytest.mark.parametrize("name", [n for n, o in OBJECTIVES.items() if not o.needs_floor])
+@pytest.mark.parametrize("name", [n for n in EXACT if not OBJECTIVES[n].needs_floor])
 def test_hard_evidence_needs_no_floor(name, max_len):
     policy = worlds.perturbed(2, 0.7, max_len)
     check(name, policy, worlds.hard(max_len), mixture(policy))
 
 
-@pytest.mark.parametrize("name", [n for n, o in OBJECTIVES.items() if o.needs_floor])
+@pytest.mark.parametrize("name", [n for n in EXACT if OBJECTIVES[n].needs_floor])
 def test_a_floored_target_is_a_target(name, max_len):
     policy = worlds.perturbed(2, 0.7, max_len)
     target = worlds.hard(max_len).with_floor(FLOOR)
@@ -227,3 +239,66 @@ def test_inclusion_weights_of_improbable_texts():
     assert float(-slope[3]) == pytest.approx(
         math.exp(-4.5) / -math.expm1(4 * math.log1p(-math.exp(-5.0))), rel=1e-9
     )
+
+
+def whole_batch(seed=0, n=4000, policy=None):
+    """Draws of the prior on which a policy some way off is trained."""
+    policy = worlds.perturbed(6) if policy is None else policy
+    index = worlds.prior().sample(n, rng=worlds.seeded(seed)).x
+    return policy, worlds.batch(policy, worlds.toy(), index, log_q=worlds.log_prior())
+
+
+def test_reward_weighted_regression_descends_forward_kl():
+    """Every outcome once, from a uniform law: the weights that sum to one are those of p*."""
+    policy, x = worlds.perturbed(6), worlds.outcomes()
+    uniform = torch.full((len(x),), -math.log(len(x)), dtype=torch.float64)
+    batch = worlds.batch(policy, worlds.toy(), x, log_q=uniform)
+    found = worlds.gradient(OBJECTIVES["rwr"].loss(batch), policy)
+    wanted = worlds.gradient(claimed("forward_kl", policy, worlds.toy(), None), policy)
+    assert float((found - wanted).abs().max()) < 1e-12
+    own = worlds.gradient(OBJECTIVES["rwr_iterated"].loss(batch), policy)
+    assert float((own - wanted).abs().max()) > 1e-3
+
+
+def test_a_group_without_a_satisfying_draw_says_nothing():
+    _, batch = whole_batch(n=6)
+    weight = torch.tensor([-torch.inf] * 3 + [0.0, -torch.inf, 0.0], dtype=torch.float64)
+    groups = torch.arange(2).repeat_interleave(3)
+    batch = batch._replace(log_weight=weight, log_target=batch.log_q + weight, groups=groups)
+    leaf = batch.log_pi.detach().requires_grad_()
+    for name in ("rwr", "rwr_iterated"):
+        (slope,) = torch.autograd.grad(OBJECTIVES[name].loss(batch._replace(log_pi=leaf)), leaf)
+        assert slope.tolist() == [0, 0, 0, -0.25, 0, -0.25]
+
+
+@pytest.mark.parametrize("name", ["best_of_n_distillation", "raft_iterated"])
+def test_the_best_of_eight_is_the_law_that_is_imitated(name):
+    _, batch = whole_batch(n=60)
+    leaf = batch.log_pi.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(OBJECTIVES[name].loss(batch._replace(log_pi=leaf)), leaf)
+    law = best_of_n_law(Table(torch.zeros(60)), batch.log_weight, 8)
+    torch.testing.assert_close(-slope, law.probs)
+    assert float(law.probs.max()) > 3 * float(law.probs.min())
+
+
+def test_preferences_take_two():
+    _, batch = whole_batch(n=3)
+    with pytest.raises(ConfigError, match="group 7 has one"):
+        OBJECTIVES["dpo"].loss(batch._replace(groups=torch.tensor([3, 3, 7])))
+
+
+@pytest.mark.parametrize("alpha", ["-1", "0.3", "2"])
+def test_the_rest_of_the_alpha_family(alpha):
+    policy = worlds.perturbed(1, 0.7, 3)
+    check(f"alpha:{alpha}", policy, worlds.toy(3), mixture(policy))
+    assert get_objective(f"alpha:{alpha}").needs_floor == (alpha == "2")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("rloo", "reverse_kl"), ("DPG", "forward_kl"), ("vargard", "vargrad")]
+)
+def test_other_names_for_objectives_are_understood(name, meant):
+    with pytest.raises(ConfigError, match=f"did you mean {meant!r}"):
+        get_objective(name)
+    with pytest.raises(ConfigError, match="alpha"):
+        get_objective("alpha:x")

@@ -17,6 +17,8 @@ from esscher.align.config import FitConfig
 from esscher.align.evaluate import evaluate
 from esscher.align.fit import fit
 from esscher.align.objectives import OBJECTIVES
+from esscher.align.propose import HalfAndHalf
+from esscher.align.train import init, step
 from esscher.core import Condition, Moments, Reward, Target
 from esscher.errors import (
     ConfigError,
@@ -90,7 +92,7 @@ def test_rewards_alone_collapse():
     [
         (name, proposal)
         for name, objective in OBJECTIVES.items()
-        for proposal in ("on_policy", "prior", "adaptive")
+        for proposal in ("on_policy", "prior", "adaptive", "mixture")
         # The objective's own choice is tested above.
         if objective.minimises and not objective.on_policy_only and proposal != objective.proposal
     ],
@@ -103,6 +105,46 @@ def test_every_allowed_proposal_gets_nearer(objective, proposal):
     found = evaluate(result.policy, target)
     assert found.tvd.mean < 0.08
     assert evaluate(worlds.prior(), target).tvd.mean > 0.3
+
+
+def test_half_prior_half_policy():
+    policy = worlds.perturbed(3)
+    law = HalfAndHalf(worlds.prior(), policy)
+    x = worlds.outcomes()
+    wanted = 0.5 * (worlds.log_prior().exp() + policy.log_prob(x).exp())
+    assert torch.allclose(law.log_prob(x).exp(), wanted)
+    drawn, log_q = law.sample(20_001, rng=worlds.seeded(0))
+    assert torch.equal(log_q, law.log_prob(drawn))
+    seen = torch.bincount(drawn, minlength=364).double()
+    big = wanted * 20_001 > 5
+    z = (seen - 20_001 * wanted)[big] / (20_001 * wanted)[big].sqrt()
+    assert float(z.abs().max()) < 4.5
+    assert law.sample(1, rng=worlds.seeded(0)).x.shape == (1,)
+    # Weights towards the target are at most twice those from the prior alone.
+    bound = math.log(2) + float(worlds.toy().log_weight(x).max())
+    assert float((worlds.toy().log_density(x) - law.log_prob(x)).max()) <= bound + 1e-12
+
+
+def test_each_half_continues_its_own_prompts():
+    lm = small(max_new=2)
+    law = HalfAndHalf(lm, lm.clone())
+    prompts = ["a", "b", "cc", "ab"] * 20
+    x, log_q = law.sample(80, context=prompts, rng=worlds.seeded(0))
+    torch.testing.assert_close(log_q, lm.log_prob(x, context=prompts))
+
+
+def test_trajectory_balance_learns_the_normaliser():
+    config = FitConfig("trajectory_balance", steps=250, batch=256, lr=0.03)
+    state = init(worlds.prior().clone(), config)
+    for _ in range(250):
+        state, _ = step(state, worlds.toy(), config)
+    assert state.learnt_log_z.value == pytest.approx(worlds.toy().table().log_z, abs=0.02)
+    assert worlds.tvd(state.average.log_prob(worlds.outcomes()), worlds.posterior()) < 0.03
+
+
+def test_draws_of_the_prior_are_not_exchanged_for_others():
+    with pytest.raises(ConfigError, match="is about draws of the prior, got proposal='on_policy'"):
+        FitConfig("best_of_n_distillation", proposal="on_policy")
 
 
 def test_hard_evidence_has_an_exact_and_a_floored_target():
@@ -257,7 +299,7 @@ def test_draws_of_another_law_where_they_are_wrong(objective, proposal):
     ("settings", "message"),
     [
         ({"objective": "forwardkl"}, "did you mean 'forward_kl'"),
-        ({"objective": "dpo"}, "Known: forward_kl"),
+        ({"objective": "kto"}, "Known: forward_kl"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch": 1}, "batch must be at least 2"),
         ({"group": 1}, "group must be at least 2"),

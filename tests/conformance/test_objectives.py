@@ -67,8 +67,9 @@ def random_batch(seed, n=16, *, on_policy=False):
     log_pi = numbers()
     log_q = log_pi.clone() if on_policy else numbers()
     weight = numbers()
+    log_target = numbers() + weight + 4.0
     return Batch(
-        log_pi.requires_grad_(), log_q, numbers() + weight, weight, torch.tensor(0.3).double(),
+        log_pi.requires_grad_(), log_q, log_target, weight, torch.tensor(0.3).double(),
         torch.arange(4).repeat_interleave(n // 4), torch.ones(n, dtype=torch.int64),
     )  # fmt: skip
 

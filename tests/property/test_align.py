@@ -43,6 +43,10 @@ def batches(draw, *, on_policy=False):
     return Batch(log_pi, log_q, prior + weight, weight, torch.tensor(0.1).double(), groups, ones)
 
 
+DISCONTINUOUS = ("tv", "best_of_n_distillation", "raft_iterated", "reinforce")
+"""Signs and ranks jump where rounding makes or breaks a tie; reinforce has no baseline."""
+
+
 def slope(name, batch):
     leaf = batch.log_pi.detach().clone().requires_grad_()
     (found,) = torch.autograd.grad(OBJECTIVES[name].loss(batch._replace(log_pi=leaf)), leaf)
@@ -54,7 +58,7 @@ def close(a, b):
     return bool(((a - b).abs() <= 1e-9 * max(1.0, scale)).all())
 
 
-@each
+@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in DISCONTINUOUS])
 @often
 @given(data=st.data(), shift=st.floats(-20.0, 20.0))
 def test_a_shift_of_the_reward_leaves_the_gradient(name, data, shift):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from esscher.align.objectives import OBJECTIVES
+from esscher.align.objectives import get_objective
 from esscher.errors import ConfigError
 
 __all__ = ["FitConfig"]
@@ -17,9 +16,10 @@ class FitConfig:
     """How a policy is fitted to a target. None means: what suits the model (its `recipe`)."""
 
     objective: str = "forward_kl"
-    """Key of `OBJECTIVES`: forward_kl, js, reverse_kl, rl, sft_posterior or vargrad."""
-    proposal: Literal["auto", "on_policy", "prior", "adaptive"] = "auto"
-    """Law that draws the training samples; auto takes the objective's own choice."""
+    """Key of `OBJECTIVES`, such as forward_kl, js, reverse_kl or vargrad; or alpha:<number>."""
+    proposal: Literal["auto", "on_policy", "prior", "adaptive", "mixture"] = "auto"
+    """Law that draws the training samples; auto takes the objective's own choice. adaptive is the
+    prior until the policy is closer to the target, mixture half prior and half policy."""
     steps: int | None = None
     """Optimiser steps."""
     batch: int | None = None
@@ -39,7 +39,8 @@ class FitConfig:
     """Decay of the exponential moving average of the weights, which is the result; 0 for none."""
     floor: float = 5.0
     """Nats: a draw the evidence rules out counts as log-weight -floor where the objective needs a
-    finite one (reverse_kl, rl, vargrad); the other objectives use the exact target."""
+    finite one (reverse_kl and all that have a finite target only); the others use the exact
+    target."""
     check_every: int = 10
     """Steps between decisions: does the adaptive proposal move to the current policy, and is that
     the best model so far."""
@@ -50,17 +51,15 @@ class FitConfig:
     """One integer for every random number of the fit."""
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            near = difflib.get_close_matches(self.objective, OBJECTIVES, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(
-                f"unknown objective {self.objective!r}{hint} Known: {', '.join(OBJECTIVES)}"
-            )
-        chosen = OBJECTIVES[self.objective]
+        chosen = get_objective(self.objective)
         if chosen.on_policy_only and self.proposal not in ("auto", "on_policy"):
             raise ConfigError(
                 f"{self.objective} needs draws from the policy itself, got proposal="
                 f"{self.proposal!r}; vargrad has the same optimum and takes any proposal"
+            )
+        if chosen.prior_only and self.proposal not in ("auto", "prior"):
+            raise ConfigError(
+                f"{self.objective} is about draws of the prior, got proposal={self.proposal!r}"
             )
         if self.credit == "token" and (
             self.objective != "forward_kl" or self.proposal not in ("auto", "prior")

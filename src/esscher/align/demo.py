@@ -9,7 +9,7 @@ from esscher.align.compare import FITS, fit_all, jobs_of
 from esscher.align.evaluate import evaluate
 from esscher.align.fit import fitted_moments
 from esscher.align.modelling import build_target, load_prior, read_prompts
-from esscher.align.objectives import OBJECTIVES
+from esscher.align.objectives import get_objective
 from esscher.align.options import CompareOptions
 from esscher.align.report import write_report
 from esscher.align.run import MODEL, samples_of
@@ -73,7 +73,8 @@ def closest(results: Mapping[str, Mapping[str, Any]]) -> str | None:
     known = [
         (result["kl_target_model"]["mean"], name)
         for name, result in results.items()
-        if OBJECTIVES[name].minimises is not None and result["kl_target_model"]["mean"] is not None
+        if get_objective(name).minimises is not None
+        and result["kl_target_model"]["mean"] is not None
     ]
     return min(known)[1] if known else None
 

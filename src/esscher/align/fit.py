@@ -14,7 +14,7 @@ from torch import Tensor
 
 from esscher.align.config import FitConfig
 from esscher.align.credit import ENOUGH, Credit, can_credit
-from esscher.align.objectives import OBJECTIVES, Proposal
+from esscher.align.objectives import Proposal, get_objective
 from esscher.align.propose import propose
 from esscher.align.shared import SharedDraws
 from esscher.align.train import Info, State, init, planned_steps, step
@@ -79,7 +79,7 @@ def fit(
     Args:
         policy: where training starts, usually the prior itself.
         target: prior and evidence; unfitted `Moments` are fitted on prior draws first.
-        objective: key of `OBJECTIVES`.
+        objective: key of `OBJECTIVES`, or alpha:<number>.
         seed: of every random number.
         proposal: where draws come from; the objective's own choice by default.
         steps: optimiser steps; the policy's recipe by default.
@@ -108,7 +108,7 @@ def fit(
     probe = _probe(target, prompts, config.seed)
     state = init(policy.clone(), config, _credit(policy, target, config, probe))
     constant = _constant(target, probe)
-    if constant is not None and OBJECTIVES[config.objective].minimises is not None:
+    if constant is not None and get_objective(config.objective).minimises is not None:
         warnings.warn(constant, stacklevel=2)
         return FitResult(state.average, [], None, constant)
     keeper = _Keeper(run, save_every, watch, watch_every, on_step)

@@ -1,4 +1,4 @@
-"""A running estimate of log Z that any draw with a known proposal may enter."""
+"""The normaliser in training: a running estimate from all draws, or a parameter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,31 @@ from torch import Tensor
 
 from esscher.core.estimate import Estimate
 
-__all__ = ["LogZ"]
+__all__ = ["LearntLogZ", "LogZ"]
+
+
+class LearntLogZ(NamedTuple):
+    """A normaliser that is trained beside the policy, with Adam's moments.
+
+    Attributes:
+        value: log Z_θ, nats.
+        mean: moving average of its gradient.
+        square: moving average of the gradient's square.
+        steps: updates taken.
+    """
+
+    value: float
+    mean: float = 0.0
+    square: float = 0.0
+    steps: int = 0
+
+    def moved(self, gradient: float, lr: float) -> LearntLogZ:
+        """After one step of Adam (β = 0.9, 0.98)."""
+        steps = self.steps + 1
+        mean = 0.9 * self.mean + 0.1 * gradient
+        square = 0.98 * self.square + 0.02 * gradient * gradient
+        size = (mean / (1 - 0.9**steps)) / (math.sqrt(square / (1 - 0.98**steps)) + 1e-8)
+        return LearntLogZ(self.value - lr * size, mean, square, steps)
 
 
 class LogZ(NamedTuple):

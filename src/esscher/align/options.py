@@ -9,12 +9,14 @@ from typing import Literal
 
 from esscher.align.config import FitConfig
 from esscher.align.modelling import TargetOptions
-from esscher.align.objectives import OBJECTIVES
 from esscher.align.samplers import SAMPLERS, SamplerConfig
 from esscher.align.twists import TwistConfig
 from esscher.errors import ConfigError
 
 __all__ = ["CompareOptions", "DemoOptions", "EvaluateOptions", "FitOptions", "SampleOptions"]
+
+COMPARED = ("forward_kl", "rl", "reverse_kl", "js", "vargrad", "sft_posterior")
+"""Objectives of a comparison that names none, the longest fit first."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,10 @@ class FitOptions(TargetOptions):
     """`esscher align fit`: the target, and how to train towards it."""
 
     objective: str = "forward_kl"
-    """forward_kl, js, reverse_kl, rl, sft_posterior or vargrad."""
-    proposal: Literal["auto", "on_policy", "prior", "adaptive"] = "auto"
+    """forward_kl, js, reverse_kl, rl, sft_posterior, vargrad, tv, hellinger, chi2_forward,
+    chi2_reverse, alpha:<number>, reinforce, trajectory_balance, dpo, rwr, rwr_iterated,
+    raft_iterated or best_of_n_distillation."""
+    proposal: Literal["auto", "on_policy", "prior", "adaptive", "mixture"] = "auto"
     """Law that draws the training samples; auto takes the objective's own choice."""
     steps: int | None = None
     """Optimiser steps; by default what suits the model."""
@@ -133,7 +137,7 @@ class SampleOptions(TargetOptions):
 class CompareOptions(FitOptions):
     """`esscher align compare`: several objectives at an equal number of draws."""
 
-    objectives: tuple[str, ...] = tuple(OBJECTIVES)
+    objectives: tuple[str, ...] = COMPARED
     """Objectives to compare; repeat the flag."""
     workers: int = 2
     """Processes, one thread each."""
@@ -154,14 +158,7 @@ class CompareOptions(FitOptions):
 class DemoOptions:
     """`esscher align demo`: the whole idea on a small model that needs no download."""
 
-    objectives: tuple[str, ...] = (
-        "forward_kl",
-        "rl",
-        "reverse_kl",
-        "js",
-        "vargrad",
-        "sft_posterior",
-    )
+    objectives: tuple[str, ...] = COMPARED
     """Objectives to compare; repeat the flag."""
     steps: int = 60
     """Optimiser steps of each objective."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,11 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from esscher.core.law import take
+from esscher.core.law import Context, Draws, Law, contexts_of, join, take
 from esscher.core.target import Target
 from esscher.kit.lm.language_model import LanguageModel
 
-__all__ = ["Scored", "contexts_for", "floored", "propose", "weigh"]
+__all__ = ["HalfAndHalf", "Scored", "contexts_for", "floored", "propose", "weigh"]
 
 
 class Scored(NamedTuple):
@@ -62,6 +63,36 @@ class Scored(NamedTuple):
         return self.prior_power * self.log_prior + floored(self.log_weight, floor)
 
 
+class HalfAndHalf:
+    """The law that draws from either of two with equal probability; P/q is at most twice P/prior.
+
+    Args:
+        first: the prior.
+        second: the policy.
+    """
+
+    def __init__(self, first: LanguageModel, second: LanguageModel) -> None:
+        self.first = first
+        self.second = second
+
+    def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
+        """The first half of the draws from one law, the second from the other, shuffled."""
+        contexts = contexts_of(context, n)
+        order = torch.randperm(n, generator=rng)
+        parts = []
+        for law, rows in ((self.first, order[: n // 2]), (self.second, order[n // 2 :])):
+            if len(rows):
+                own = None if contexts is None else [contexts[i] for i in rows.tolist()]
+                parts.append(law.sample(len(rows), context=own, rng=rng).x)
+        x = take(join(parts), order.argsort())
+        return Draws(x, self.log_prob(x, context=context))
+
+    def log_prob(self, x: Any, *, context: Context = None) -> Tensor:
+        """[B] float64, nats."""
+        log_probs = (law.log_prob(x, context=context) for law in (self.first, self.second))
+        return torch.logaddexp(*log_probs) - math.log(2)
+
+
 def contexts_for(
     prompts: Sequence[str] | None, n: int, group: int, rng: torch.Generator
 ) -> tuple[list[str] | None, Tensor]:
@@ -78,7 +109,7 @@ def contexts_for(
 
 
 def propose(
-    law: LanguageModel,
+    law: Law,
     target: Target,
     n: int,
     *,

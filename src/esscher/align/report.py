@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from esscher.align.compare import FITS
-from esscher.align.objectives import OBJECTIVES
+from esscher.align.objectives import get_objective, is_objective
 from esscher.align.options import CompareOptions, EvaluateOptions, FitOptions
 from esscher.kit.runs.figures import Series, line_figure, scatter_path
 from esscher.kit.runs.folder import Run
@@ -79,7 +79,7 @@ def write_report(run: Run, options: CompareOptions, numbers: Mapping[str, Any]) 
 
 def write_fit_report(run: Run, options: FitOptions, numbers: Mapping[str, Any]) -> Path:
     """The report of one fit."""
-    minimises = OBJECTIVES[options.objective].minimises or "nothing about the target"
+    minimises = get_objective(options.objective).minimises or "nothing about the target"
     report = Report(f"Fit by {options.objective}", f"prior {options.prior}; minimises {minimises}")
     report.verdicts([_verdict(options.objective, numbers)])
     report.table(
@@ -133,8 +133,8 @@ def _cards(
 
 def _verdict(name: str, result: Mapping[str, Any]) -> Verdict:
     claim = name
-    if name in OBJECTIVES:
-        minimises = OBJECTIVES[name].minimises
+    if is_objective(name):
+        minimises = get_objective(name).minimises
         claim = f"{name}: minimises {minimises}" if minimises else f"{name}: ignores the target"
     word = result["verdict"]
     return Verdict(claim, OUTCOMES[word], result["reason"], word=word)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from esscher.align.best import Best, divergence_terms
 from esscher.align.config import FitConfig
 from esscher.align.credit import HASTE, Credit, first_followed, learn
-from esscher.align.normaliser import LogZ
-from esscher.align.objectives import OBJECTIVES, Batch, Objective, Proposal
-from esscher.align.propose import Scored, floored, propose
+from esscher.align.normaliser import LearntLogZ, LogZ
+from esscher.align.objectives import Batch, Objective, Proposal, get_objective
+from esscher.align.propose import HalfAndHalf, Scored, floored, propose
 from esscher.align.shared import SharedDraws
 from esscher.core.estimate import Estimate, from_samples
 from esscher.core.importance import effective_sample_size
+from esscher.core.law import Law
 from esscher.core.target import Target
 from esscher.errors import NumericsError
 from esscher.kit.lm.averaging import update_average
@@ -29,6 +30,8 @@ from esscher.kit.runs.seeds import Streams
 
 __all__ = ["Info", "State", "init", "planned_steps", "step"]
 
+LOG_Z_LR = 0.1
+"""Peak learning rate of a learnt normaliser, nats; it follows the policy's schedule."""
 KEPT_GRAPHS = 2**29
 """Most bytes of autograd graphs held at once instead of scoring a batch twice."""
 
@@ -46,6 +49,7 @@ class State:
         optimiser: Adam over the policy's parameters.
         proposal: the law that draws batches where it is neither prior nor policy.
         log_z: running estimate from every draw so far.
+        learnt_log_z: the normaliser as a parameter, for objectives that train it.
         drift: sums (n, Σd, Σd²) of d = w̃ (log π - log q) since the proposal's last check.
         best: the result if training has to be stopped.
         credit: what learns to credit tokens; None where whole sequences are credited.
@@ -58,6 +62,7 @@ class State:
     optimiser: torch.optim.Optimizer
     proposal: LanguageModel | None = None
     log_z: LogZ = field(default_factory=LogZ)
+    learnt_log_z: LearntLogZ | None = None
     drift: tuple[float, float, float] = (0.0, 0.0, 0.0)
     best: Best = field(default_factory=Best)
     credit: Credit | None = None
@@ -72,6 +77,7 @@ class State:
             "optimiser": self.optimiser.state_dict(),
             "proposal": None if self.proposal is None else self.proposal.module().state_dict(),
             "log_z": list(self.log_z),
+            "learnt_log_z": None if self.learnt_log_z is None else list(self.learnt_log_z),
             "drift": list(self.drift),
             "best": self.best.state_dict(),
             "credit": None if self.credit is None else self.credit.state_dict(),
@@ -89,6 +95,8 @@ class State:
             self.proposal = self.policy.clone()
             self.proposal.module().load_state_dict(saved["proposal"])
         self.log_z = LogZ(*saved["log_z"])
+        learnt = saved["learnt_log_z"]
+        self.learnt_log_z = None if learnt is None else LearntLogZ(*learnt)
         self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
         self.best = Best.of(saved["best"])
         if self.credit is not None:
@@ -148,7 +156,7 @@ def step(
     Raises:
         NumericsError: if the loss or its gradient is not finite.
     """
-    objective = OBJECTIVES[config.objective]
+    objective = get_objective(config.objective)
     law = _law(state, target, objective, config)
     batch = _batch_size(state, objective, config)
 
@@ -170,8 +178,13 @@ def step(
         loss, seen, log_pi = _credited(state, target, draws, steps)
     else:
         log_pi, chunks = _score(state.policy, draws, known=law is state.policy)
-        loss, slope = _slope(objective, draws, log_pi, state.log_z, config.floor)
+        if objective.learns_log_z and state.learnt_log_z is None:
+            state.learnt_log_z = LearntLogZ(_known(state.log_z))
+        z = _known(state.log_z) if state.learnt_log_z is None else state.learnt_log_z.value
+        loss, slope, slope_z = _slope(objective, draws, log_pi, z, config.floor)
         _descend(chunks, slope)
+        if state.learnt_log_z is not None:
+            state.learnt_log_z = state.learnt_log_z.moved(slope_z, LOG_Z_LR * lr / peak)
         seen = draws
     grad_norm = _update(state, config, lr)
     _judge(state, seen, log_pi, config, on_policy=law is state.policy)
@@ -196,13 +209,19 @@ def _kind(objective: Objective, config: FitConfig) -> Proposal:
     return objective.proposal if config.proposal == "auto" else config.proposal
 
 
-def _law(state: State, target: Target, objective: Objective, config: FitConfig) -> LanguageModel:
+def _known(log_z: LogZ) -> float:
+    """Log Z as far as it is known; while no draw was satisfied, 0 leaves a batch its direction."""
+    return log_z.value if math.isfinite(log_z.value) else 0.0
+
+
+def _law(state: State, target: Target, objective: Objective, config: FitConfig) -> Law:
     kind = _kind(objective, config)
     if kind == "on_policy":
         return state.policy
     if kind == "adaptive" and state.proposal is not None:
         return state.proposal
-    return cast("LanguageModel", target.prior)
+    prior = cast("LanguageModel", target.prior)
+    return HalfAndHalf(prior, state.policy) if kind == "mixture" else prior
 
 
 def _batch_size(state: State, objective: Objective, config: FitConfig) -> int:
@@ -218,7 +237,7 @@ def _peak(state: State, config: FitConfig, waited: float) -> float:
         return config.lr
     if state.credit is not None:
         return recipe.token_lr * (1 + HASTE * waited)
-    return recipe.floored_lr if OBJECTIVES[config.objective].needs_floor else recipe.lr
+    return recipe.floored_lr if get_objective(config.objective).needs_floor else recipe.lr
 
 
 def _rate(done: int, steps: int, peak: float, warmup: float) -> float:
@@ -250,18 +269,18 @@ def _score(policy: LanguageModel, draws: Scored, *, known: bool) -> tuple[Tensor
 
 
 def _slope(
-    objective: Objective, draws: Scored, log_pi: Tensor, log_z: LogZ, floor: float
-) -> tuple[float, Tensor]:
-    """Loss and its derivative [B] in log π: all an objective tells the network."""
+    objective: Objective, draws: Scored, log_pi: Tensor, log_z: float, floor: float
+) -> tuple[float, Tensor, float]:
+    """Loss and its derivatives in log π [B], all an objective tells the network, and in log Z."""
     weight = floored(draws.log_weight, floor) if objective.needs_floor else draws.log_weight
     leaf = log_pi.detach().clone().requires_grad_()
-    # While no draw was satisfied the normaliser is unknown; 0 leaves such a batch its direction.
-    value = torch.tensor(log_z.value if math.isfinite(log_z.value) else 0.0, dtype=torch.float64)
+    value = torch.tensor(log_z, dtype=torch.float64, requires_grad=objective.learns_log_z)
     target = draws.prior_power * draws.log_prior + weight
     seen = Batch(leaf, draws.log_q, target, weight, value, draws.groups, draws.copies)
     with torch.enable_grad():
         loss = objective.loss(seen)
-        (slope,) = torch.autograd.grad(loss, leaf)
+        wanted = [leaf, value] if objective.learns_log_z else [leaf]
+        slope, *slope_z = torch.autograd.grad(loss, wanted)
     bad = ~torch.isfinite(slope)
     if not bool(torch.isfinite(loss)) or bool(bad.any()):
         i = int(bad.nonzero()[0]) if bool(bad.any()) else 0
@@ -270,7 +289,7 @@ def _slope(
             f"log π={float(leaf[i]):.3g}, log q={float(draws.log_q[i]):.3g}, log-weight="
             f"{float(weight[i]):.3g}); lower the learning rate or use objective='js'"
         )
-    return float(loss.detach()), slope
+    return float(loss.detach()), slope, float(slope_z[0]) if slope_z else 0.0
 
 
 def _descend(chunks: Chunks, slope: Tensor) -> None:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from esscher.align.objectives.batch import Batch
+from esscher.align.objectives.best_of_n import best_of_n_distillation, raft_iterated
+from esscher.align.objectives.dpo import dpo
+from esscher.align.objectives.f_divergence import f_divergence
 from esscher.align.objectives.forward_kl import forward_kl
-from esscher.align.objectives.js import js
+from esscher.align.objectives.reinforce import reinforce
 from esscher.align.objectives.reverse_kl import reverse_kl
 from esscher.align.objectives.rl import rl
+from esscher.align.objectives.rwr import rwr, rwr_iterated
 from esscher.align.objectives.sft_posterior import sft_posterior
+from esscher.align.objectives.trajectory_balance import trajectory_balance
 from esscher.align.objectives.vargrad import vargrad
+from esscher.core.divergence import Divergence, get_divergence
+from esscher.errors import ConfigError
 
-__all__ = ["OBJECTIVES", "Batch", "Objective", "Proposal"]
+__all__ = ["OBJECTIVES", "Batch", "Objective", "Proposal", "get_objective", "is_objective"]
 
-Proposal = Literal["on_policy", "prior", "adaptive"]
+Proposal = Literal["on_policy", "prior", "adaptive", "mixture"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Objective:
         needs_floor: whether a draw the target rules out has to be floored to a finite log-weight.
         noisy: whether its gradient noise stays at the optimum, so that it takes larger batches.
         on_policy_only: whether draws from another law make it wrong or useless.
+        prior_only: whether it is about the prior's draws and no others.
+        learns_log_z: whether the normaliser is a parameter that it trains.
     """
 
     name: str
@@ -42,26 +52,98 @@ class Objective:
     proposal: Proposal
     needs_floor: bool = False
     on_policy_only: bool = False
+    prior_only: bool = False
     noisy: bool = False
+    learns_log_z: bool = False
 
+
+def _of(divergence: Divergence) -> Objective:
+    """The objective of an f-divergence."""
+    return Objective(
+        divergence.name,
+        f_divergence(divergence),
+        divergence.title,
+        "adaptive",
+        needs_floor=divergence.needs_floor,
+        # A sign does not fade as the optimum comes near.
+        noisy=divergence.name == "tv",
+    )
+
+
+ON_POLICY: dict[str, Any] = {"proposal": "on_policy", "on_policy_only": True}
 
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
     {
         o.name: o
         for o in (
             Objective("forward_kl", forward_kl, "KL(p*‖π)", "adaptive"),
-            Objective("js", js, "JS(π, p*)", "adaptive"),
-            Objective(
-                "reverse_kl",
-                reverse_kl,
-                "KL(π‖p*)",
-                "on_policy",
-                needs_floor=True,
-                on_policy_only=True,
-            ),
-            Objective("rl", rl, None, "on_policy", needs_floor=True, on_policy_only=True),
+            _of(get_divergence("js")),
+            Objective("reverse_kl", reverse_kl, "KL(π‖p*)", needs_floor=True, **ON_POLICY),
+            Objective("rl", rl, None, needs_floor=True, **ON_POLICY),
             Objective("sft_posterior", sft_posterior, "KL(p*‖π)", "prior", noisy=True),
             Objective("vargrad", vargrad, "Var_q[log π/P]", "adaptive", needs_floor=True),
+            *(_of(get_divergence(name)) for name in ("tv", "hellinger", "chi2_forward")),
+            _of(get_divergence("chi2_reverse")),
+            _of(get_divergence("alpha:0.5")),
+            Objective(
+                "reinforce", reinforce, "KL(π‖p*)", needs_floor=True, noisy=True, **ON_POLICY
+            ),
+            Objective(
+                "trajectory_balance",
+                trajectory_balance,
+                "E_q[(log Z_θ π/P)²]",
+                "adaptive",
+                needs_floor=True,
+                learns_log_z=True,
+            ),
+            Objective("dpo", dpo, "Bradley-Terry loss of log π/p0", "prior", needs_floor=True),
+            Objective("rwr", rwr, "KL(p*‖π)", "prior", noisy=True),
+            Objective("rwr_iterated", rwr_iterated, None, noisy=True, **ON_POLICY),
+            Objective("raft_iterated", raft_iterated, None, noisy=True, **ON_POLICY),
+            Objective(
+                "best_of_n_distillation",
+                best_of_n_distillation,
+                None,
+                "prior",
+                prior_only=True,
+                noisy=True,
+            ),
         )
     }
 )
+"""The objectives by name; `get_objective` also knows the rest of the α family."""
+
+SYNONYMS = {
+    "dpg": "forward_kl",
+    "gdc": "forward_kl",
+    "kl": "reverse_kl",
+    "rloo": "reverse_kl",
+    "sft": "sft_posterior",
+    "raft": "raft_iterated",
+    "bond": "best_of_n_distillation",
+    "tb": "trajectory_balance",
+}
+"""What else objectives are called, for messages."""
+
+
+def get_objective(name: str) -> Objective:
+    """The objective called name: a key of `OBJECTIVES`, or "alpha:0.3".
+
+    Raises:
+        ConfigError: naming the nearest known name.
+    """
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    if name.startswith("alpha:"):
+        return _of(get_divergence(name))
+    near = difflib.get_close_matches(name, OBJECTIVES, 1)
+    meant = SYNONYMS.get(name.lower(), near[0] if near else None)
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    raise ConfigError(
+        f"unknown objective {name!r}{hint} Known: {', '.join(OBJECTIVES)}, alpha:<number>"
+    )
+
+
+def is_objective(name: str) -> bool:
+    """Whether `get_objective` knows the name."""
+    return name in OBJECTIVES or name.startswith("alpha:")

@@ -54,7 +54,9 @@ class PrefixDecoder:
 
     def step(self, ids: Tensor) -> Tensor:
         """Append letters [B]; values [B, alphabet + 1] of what follows."""
-        self.row = self.table.child(self.row, ids)
+        # A string that has ended is decoded along with the others; what follows it is not read.
+        last = len(self.table.logits) - 1
+        self.row = self.table.child(self.row, ids).clamp(max=last)
         return self.table.logits[self.row]
 
     def select(self, rows: Tensor) -> None:
