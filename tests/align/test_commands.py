@@ -143,6 +143,17 @@ def test_an_unknown_method_names_its_neighbour(prior, capsys):
     assert "twisted_smc" in json.dumps(error)
 
 
+def test_check_before_training(prior, capsys):
+    code, found = call(capsys, "align", "check", *evidence(prior), "--n", "500")
+    assert code == 0
+    assert set(found["log_z"]) >= {"mean", "se", "n"}
+    assert found["terms"]["has_end"]["log_weight"] == 0.0
+    assert found["interval"][0] < found["satisfied"]["mean"] < found["interval"][1]
+    code, error = call(capsys, "align", "check", *evidence(prior, name="never"))
+    assert code == 2
+    assert "never" in json.dumps(error)
+
+
 def test_fit_resumes_to_the_numbers_of_an_uninterrupted_run(prior, capsys, tmp_path):
     arguments = [*evidence(prior, "--reward", "reward"), "--steps", "30", "--batch", "64"]
     _, whole = call(capsys, "align", "fit", *arguments, "--n", "50")

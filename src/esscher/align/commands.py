@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from esscher.align.check import check_target
 from esscher.align.demo import (
     DEMO_RATES,
     compare_objectives,
@@ -19,6 +20,7 @@ from esscher.align.evaluate import evaluate as measure
 from esscher.align.fit import fitted_moments
 from esscher.align.modelling import build_target, load_prior, read_prompts
 from esscher.align.options import (
+    CheckOptions,
     CompareOptions,
     DemoOptions,
     EvaluateOptions,
@@ -34,7 +36,7 @@ from esscher.kit.runs.output import Output
 from esscher.kit.runs.record import Record
 from esscher.kit.runs.seeds import Streams
 
-__all__ = ["compare", "demo", "evaluate", "fit", "sample"]
+__all__ = ["check", "compare", "demo", "evaluate", "fit", "sample"]
 
 
 def demo(config: DemoOptions, output: Output, *, resume: Path | None = None) -> dict[str, Any]:
@@ -103,6 +105,21 @@ def _name_of(model: str | None) -> str:
         return "prior"
     made = Path(model) / "config.toml"
     return str(Record(Path(model)).config().get("objective", "model")) if made.exists() else "model"
+
+
+def check(config: CheckOptions, output: Output) -> dict[str, Any]:
+    """Say how far a target is from its prior and how it can be drawn from, before any training."""
+    prior, known = load_prior(config.prior, output)
+    target = fitted_moments(build_target(prior, config), config.seed)
+    prompts = read_prompts(config.prompts)
+    found = check_target(target, config.n, seed=config.seed, prompts=prompts).to_json()
+    if output.json:
+        return {"prior": known, **found}
+    low, high = found.pop("interval")
+    terms = [{"evidence": name, **row} for name, row in found.pop("terms").items()]
+    moments = [{"feature": name, **row} for name, row in found.pop("moments").items()]
+    found["satisfied between"] = f"{low:.4g} and {high:.4g} (95 %)"
+    return {"target": found, "evidence": terms, **({"moments": moments} if moments else {})}
 
 
 def sample(config: SampleOptions, output: Output) -> dict[str, Any]:

@@ -13,7 +13,14 @@ from esscher.align.samplers import SAMPLERS, SamplerConfig
 from esscher.align.twists import TwistConfig
 from esscher.errors import ConfigError
 
-__all__ = ["CompareOptions", "DemoOptions", "EvaluateOptions", "FitOptions", "SampleOptions"]
+__all__ = [
+    "CheckOptions",
+    "CompareOptions",
+    "DemoOptions",
+    "EvaluateOptions",
+    "FitOptions",
+    "SampleOptions",
+]
 
 COMPARED = ("forward_kl", "rl", "reverse_kl", "js", "vargrad", "sft_posterior")
 """Objectives of a comparison that names none, the longest fit first."""
@@ -77,6 +84,16 @@ class EvaluateOptions(TargetOptions):
     """Folder that holds the run folders."""
     name: str = "evaluate"
     """Name of the run."""
+
+
+@dataclass(frozen=True)
+class CheckOptions(TargetOptions):
+    """`esscher align check`: what can be known of a target before training."""
+
+    n: int = 2000
+    """Draws of the prior, at least 25."""
+    seed: int = 0
+    """One integer for every random number."""
 
 
 @dataclass(frozen=True)

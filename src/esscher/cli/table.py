@@ -53,6 +53,9 @@ GROUPS: Mapping[str, str] = {
 
 COMMANDS: Mapping[str, Command] = {
     "align demo": Command("esscher.align.commands:demo", "See the whole idea on a small model."),
+    "align check": Command(
+        "esscher.align.commands:check", "See how hard a target is before any training."
+    ),
     "align fit": Command("esscher.align.commands:fit", "Tune a model towards its target."),
     "align sample": Command("esscher.align.commands:sample", "Draw from the target or a model."),
     "align evaluate": Command(
