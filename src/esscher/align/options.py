@@ -22,8 +22,8 @@ __all__ = [
     "SampleOptions",
 ]
 
-COMPARED = ("forward_kl", "rl", "reverse_kl", "js", "vargrad", "sft_posterior")
-"""Objectives of a comparison that names none, the longest fit first."""
+COMPARED = ("forward_kl", "vargrad", "reverse_kl", "sft_posterior", "js", "rl")
+"""Objectives of a comparison that names none, in an order that fills two workers."""
 
 
 @dataclass(frozen=True)
