@@ -562,3 +562,11 @@ def test_distinct_n_does_not_fall_with_the_sample():
     assert math.isinf(one.se)
     # A rest of fewer than 64 rows would count as more diverse; it is left out.
     assert distinct_n(rows + [[7, 7, 7]] * 10).mean == one.mean
+
+
+def test_the_prior_has_gained_nothing():
+    lm = small(max_new=3)
+    target = Target(lm, Condition(lambda items: ["c" in text for text in items]))
+    found = evaluate(lm, target, 100)
+    assert (found.kl_gained.mean, found.kl_gained.se) == (0.0, 0.0)
+    assert found.kl_target_model == found.kl_target_prior

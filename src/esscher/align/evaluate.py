@@ -122,7 +122,9 @@ def evaluate(
         return _exact(policy, target, reference, floor)
     rng = Streams(seed).torch("evaluation-model")
     draws = propose(policy, target, n, prompts=prompts, group=1, rng=rng)
-    log_pi = policy.log_prob(reference.x, context=reference.context)
+    # The prior's own draws are scored already; a second pass would differ in the last digits.
+    own = policy is target.prior
+    log_pi = reference.log_prior if own else policy.log_prob(reference.x, context=reference.context)
     return _sampled(policy, draws, log_pi, reference, floor)
 
 
