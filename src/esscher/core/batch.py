@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esscher.errors import DataError, NumericsError
+from esscher.errors import ConfigError, DataError, NumericsError
 
 __all__ = ["BatchFunction", "OnError", "checked", "evaluate", "shown", "unique_names"]
 
@@ -70,6 +70,8 @@ def evaluate(
     """
     try:
         raw = _call(function, items, contexts)
+    except (ConfigError, NumericsError):
+        raise  # functions that check for themselves: no item is at fault, or NaN is never ruled out
     except Exception as error:
         if on_error == "worst":
             return _item_by_item(function, items, contexts, owner, worst)
