@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from esscher.align.rewards.functions import identity_of, values_of
-from esscher.core.batch import BatchFunction
+from esscher.core.batch import BatchFunction, arguments_for
 from esscher.core.evidence import default_name
 from esscher.errors import ConfigError
 from esscher.kit.scale.pool import Pool
+from esscher.kit.scale.worker import Applied
 
 __all__ = ["PooledReward"]
-
-_Share = tuple[list[Any], list[Any] | None]
 
 
 class PooledReward:
@@ -40,15 +39,20 @@ class PooledReward:
     ) -> None:
         if batch is not None and batch < 1:
             raise ConfigError(f"PooledReward needs batch >= 1, got {batch}")
-        self._share = _Scorer(function)
+        self.function = function
         self.pool = pool
         self.batch = batch
         self.timeout = timeout
         self.identity = identity_of(function)
-        self.__name__ = self._share.__name__
+        self.__name__ = default_name(function, "reward")
 
     def __call__(self, items: Sequence[Any], contexts: Sequence[Any] | None = None) -> list[float]:
-        """B numbers, in the order of the items; see `Pool.map` for what it raises."""
+        """B numbers, in the order of the items; see `Pool.map` for what it raises.
+
+        Raises:
+            DataError: if a call returns something else than one number per item.
+            NumericsError: if a number is NaN or inf.
+        """
         size = self.batch or max(1, -(-len(items) // self.pool.workers))
         shares = [
             (
@@ -57,17 +61,14 @@ class PooledReward:
             )
             for i in range(0, len(items), size)
         ]
-        found = self.pool.map(self._share, shares, timeout=self.timeout)
-        return [value for values in found for value in values]
+        found = self.pool.map(
+            Applied(self.function, self.__name__),
+            [arguments_for(self.function, *share) for share in shares],
+            timeout=self.timeout,
+        )
+        pairs = zip(shares, found, strict=True)
+        return [v for (share, _), raw in pairs for v in self._checked(share, raw)]
 
-
-class _Scorer:
-    """The function on one share of the items, checked where it runs."""
-
-    def __init__(self, function: BatchFunction) -> None:
-        self.function = function
-        self.__name__ = default_name(function, "reward")
-
-    def __call__(self, share: _Share) -> list[float]:
-        items, contexts = share
-        return values_of(self.function, items, contexts, self.__name__)
+    def _checked(self, items: list[Any], raw: object) -> list[float]:
+        # Here and not in the worker, which so need not load torch.
+        return values_of(lambda _: raw, items, None, self.__name__)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from esscher.errors import WorkerError
 
-__all__ = ["GRACE", "Event", "answer", "decoded", "encoded", "load", "work"]
+__all__ = ["GRACE", "Applied", "Event", "answer", "decoded", "encoded", "load", "work"]
 
 GRACE = 1.0
 """Seconds a process has to end by itself before it is killed."""
@@ -40,6 +40,26 @@ class Event(NamedTuple):
     kind: Literal["began", "done", "raised", "died"]
     value: Any = None
     trace: str = ""
+
+
+class Applied:
+    """A function of any arguments as a function of one batch: (positional, named).
+
+    It is here so that a worker can unpickle it without loading what its sender has loaded.
+
+    Args:
+        function: what is called.
+        name: how messages call it.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self.function = function
+        self.__name__ = name
+
+    def __call__(self, batch: tuple[Sequence[Any], Mapping[str, Any]]) -> Any:
+        """function(*positional, **named)."""
+        positional, named = batch
+        return self.function(*positional, **named)
 
 
 def encoded(event: Event) -> bytes:
