@@ -8,6 +8,8 @@
     ├── InfeasibleError (RuntimeError)    prior and evidence contradict each other
     │   ├── TargetUnreachableError        no draw from the proposal satisfies the evidence
     │   └── InfeasibleMomentsError        no tilt of the observed draws has the wanted moments
+    ├── WorkerError (RuntimeError)        a worker or a command died or cannot be talked to
+    │   └── WorkerTimeoutError (TimeoutError)  it did not answer in the time it was given
     ├── MissingExtra (ImportError)        an optional dependency is not installed
     └── CheckpointError (RuntimeError)    a checkpoint is missing, damaged or of another run
 
@@ -27,6 +29,8 @@ __all__ = [
     "NumericsError",
     "ShapeError",
     "TargetUnreachableError",
+    "WorkerError",
+    "WorkerTimeoutError",
 ]
 
 
@@ -60,6 +64,14 @@ class TargetUnreachableError(InfeasibleError):
 
 class InfeasibleMomentsError(InfeasibleError):
     """No tilt of the observed draws has the wanted moments."""
+
+
+class WorkerError(EsscherError, RuntimeError):
+    """A worker process or a command died, or cannot be talked to."""
+
+
+class WorkerTimeoutError(WorkerError, TimeoutError):
+    """A worker process or a command did not answer in the time it was given."""
 
 
 class MissingExtra(EsscherError, ImportError):  # noqa: N818 - the name users read in a traceback

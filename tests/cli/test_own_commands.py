@@ -133,7 +133,7 @@ def test_doctor_gives_the_pip_line_of_a_missing_extra(monkeypatch):
     from esscher.cli import doctor
 
     monkeypatch.setitem(doctor.EXTRAS, "lm", ("a-package-nobody-has",))
-    (extra,) = doctor.doctor()["extras"]
+    extra, *_ = doctor.doctor()["extras"]
     assert extra["state"] == 'missing a-package-nobody-has; run: pip install "esscher[lm]"'
 
 

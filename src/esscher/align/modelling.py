@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from esscher.align.rewards.command import CommandReward
+from esscher.align.rewards.deploy import deploy
+from esscher.align.rewards.installed import installed_names, installed_reward
+from esscher.core.batch import BatchFunction
 from esscher.core.evidence import Condition, Evidence, Moments, Reward
 from esscher.core.target import Target
 from esscher.errors import ConfigError, DataError
@@ -42,8 +46,8 @@ class TargetOptions:
     """Where the model comes from: builtin:stdlib, or a folder with a model of ours or of
     transformers."""
     reward: str | None = None
-    """Reward function as module:function; takes a list of texts (and prompts, if it has a second
-    parameter) and returns one number each."""
+    """Reward function as module:function, or the name of an installed one; takes a list of texts
+    (and prompts, if it has a second parameter) and returns one number each."""
     beta: float = 1.0
     """Temperature of the reward: the target is prior · exp(reward / beta)."""
     condition: tuple[str, ...] = ()
@@ -51,6 +55,18 @@ class TargetOptions:
     repeated. Without any evidence, builtin:stdlib takes compiles."""
     moments: tuple[str, ...] = ()
     """Mean that a feature must have, as module:function=VALUE; may be repeated."""
+    reward_cmd: str | None = None
+    """Reward as a program instead: it reads a line {"text": …, "prompt": …} for every text and
+    prints a line with a number, or {"reward": number}, before it reads on."""
+    scale: str = "serial"
+    """Where the reward runs: serial (in this process), processes:N, ray:auto, ray:N or
+    ray:ADDRESS."""
+    timeout: float | None = None
+    """Seconds after which a reward is stopped with an error: for one call of a function in a worker
+    process, for one answer of a program."""
+    reward_cache: Path | None = None
+    """JSON Lines file that keeps rewards by text and prompt, for this run and later ones. A changed
+    source of the reward begins anew; a change in what it imports does not."""
     on_error: Literal["raise", "worst"] = "raise"
     """What happens where a reward or condition raises: stop, or rule that text out and warn."""
     prompts: Path | None = None
@@ -88,11 +104,11 @@ def build_target(prior: LanguageModel, options: TargetOptions) -> Target:
         ConfigError: if there is no evidence, or a name does not lead to a function.
     """
     evidence: list[Evidence] = []
-    if options.reward is not None:
-        score = find_function(options.reward, "reward")
+    score = _reward(options)
+    if score is not None:
         evidence.append(Reward(score, beta=options.beta, on_error=options.on_error))
     conditions = options.condition
-    if not (options.reward or conditions or options.moments) and options.prior == BUILTIN:
+    if not (evidence or conditions or options.moments) and options.prior == BUILTIN:
         conditions = ("compiles",)
     evidence += [
         Condition(find_function(name, "condition"), on_error=options.on_error)
@@ -103,13 +119,39 @@ def build_target(prior: LanguageModel, options: TargetOptions) -> Target:
     if not evidence:
         raise ConfigError(
             "no evidence is given, so the target would be the prior; name at least one --reward, "
-            "--condition or --moments"
+            "--reward-cmd, --condition or --moments"
         )
     return Target(prior, *evidence)
 
 
+def _reward(options: TargetOptions) -> BatchFunction | None:
+    """The reward, where and how it is to run."""
+    if options.reward is not None and options.reward_cmd is not None:
+        raise ConfigError(
+            f"the reward is either a function or a program, got --reward {options.reward} and "
+            f"--reward-cmd {options.reward_cmd!r}; leave one out"
+        )
+    function: BatchFunction
+    if options.reward_cmd is not None:
+        function = CommandReward(options.reward_cmd, timeout=options.timeout)
+    elif options.reward is not None:
+        function = find_function(options.reward, "reward")
+    elif (options.scale, options.timeout, options.reward_cache) != ("serial", None, None):
+        raise ConfigError(
+            "--scale, --timeout and --reward-cache are about a reward, and there is none; add "
+            "--reward or --reward-cmd"
+        )
+    else:
+        return None
+    return deploy(
+        function, scale=options.scale, timeout=options.timeout, cache=options.reward_cache
+    )
+
+
 def find_function(name: str, role: str) -> Callable[..., Any]:
     """The function that module:function names; the working folder is searched too.
+
+    Names without a colon are built in, or, for a reward, installed under `esscher.rewards`.
 
     Raises:
         ConfigError: if there is no such module or function.
@@ -117,8 +159,10 @@ def find_function(name: str, role: str) -> Callable[..., Any]:
     if name in PREDICATES:
         return PREDICATES[name]
     module_name, colon, attribute = name.partition(":")
+    if role == "reward" and not colon and (installed := installed_reward(name)) is not None:
+        return installed
     if not colon or not module_name or not attribute:
-        known = ", ".join(PREDICATES)
+        known = ", ".join([*PREDICATES, *(installed_names() if role == "reward" else ())])
         raise ConfigError(f"{role} {name!r} is neither module:function nor built in ({known})")
     here = str(Path.cwd())
     if here not in sys.path:

@@ -12,7 +12,7 @@ from esscher.kit.runs.environment import cache_folder, package_versions
 __all__ = ["EXTRAS", "doctor"]
 
 CORE = ("esscher", "cyclopts", "matplotlib", "numpy", "rich", "safetensors", "scipy", "torch")
-EXTRAS = {"lm": ("accelerate", "peft", "tokenizers", "transformers")}
+EXTRAS = {"lm": ("accelerate", "peft", "tokenizers", "transformers"), "ray": ("ray",)}
 
 
 def doctor() -> dict[str, Any]:

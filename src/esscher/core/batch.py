@@ -12,9 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esscher.errors import DataError, NumericsError
+from esscher.errors import ConfigError, DataError, NumericsError
 
-__all__ = ["BatchFunction", "OnError", "checked", "evaluate", "shown", "unique_names"]
+__all__ = [
+    "BatchFunction",
+    "OnError",
+    "arguments_for",
+    "checked",
+    "evaluate",
+    "shown",
+    "unique_names",
+]
 
 BatchFunction = Callable[..., Any]
 """`f(items)` or `f(items, contexts)`: one number per item, as a sequence, array or tensor [B]."""
@@ -70,6 +78,8 @@ def evaluate(
     """
     try:
         raw = _call(function, items, contexts)
+    except (ConfigError, NumericsError):
+        raise  # functions that check for themselves: no item is at fault, or NaN is never ruled out
     except Exception as error:
         if on_error == "worst":
             return _item_by_item(function, items, contexts, owner, worst)
@@ -79,6 +89,21 @@ def evaluate(
             "on_error='worst' rules the items out on which it fails"
         ) from error
     return checked(_vector(raw, len(items), owner), items, owner)
+
+
+def arguments_for(
+    function: BatchFunction, items: Sequence[Any], contexts: Sequence[Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and the named arguments with which `evaluate` calls a function."""
+    parameters = _parameters(function)
+    if any(p.name == "contexts" for p in parameters):
+        return (items,), {"contexts": contexts}
+    required = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return ((items, contexts) if len(required) >= 2 else (items,)), {}
 
 
 def _item_by_item(
@@ -136,15 +161,8 @@ def checked(values: Tensor, items: Sequence[Any], owner: str) -> Tensor:
 
 
 def _call(function: BatchFunction, items: Sequence[Any], contexts: Sequence[Any] | None) -> object:
-    parameters = _parameters(function)
-    if any(p.name == "contexts" for p in parameters):
-        return function(items, contexts=contexts)
-    required = [
-        p
-        for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    return function(items, contexts) if len(required) >= 2 else function(items)
+    positional, named = arguments_for(function, items, contexts)
+    return function(*positional, **named)
 
 
 def _parameters(function: BatchFunction) -> list[inspect.Parameter]:

@@ -1,0 +1,1 @@
+"""Functions over batches: here, in processes, or on a Ray cluster. A leaf: it knows no system."""
