@@ -174,7 +174,7 @@ def test_a_batch_that_takes_too_long_is_stopped_and_named(two):
 def test_the_timeout_is_that_of_a_call_and_not_of_all():
     """Starting a worker, and waiting for a free one, does not count."""
     with open_pool("processes:1") as pool:
-        assert len(pool.map(functions.slept, [0.06] * 5, timeout=0.2)) == 5
+        assert len(pool.map(functions.slept, [0.4] * 5, timeout=1.5)) == 5
 
 
 def test_a_worker_that_ignores_the_request_to_end_is_killed(tmp_path):
