@@ -81,15 +81,6 @@ class Counting:
         return length(items, contexts)
 
 
-def append(path, writer):
-    """A thousand rows in fifty writes."""
-    from esscher.align.rewards.ledger import Ledger
-
-    kept = Ledger(path)
-    for i in range(50):
-        kept.append({f"{writer}-{i}-{j}": float(i) for j in range(20)})
-
-
 def program(folder, source, name="score.py"):
     """The command of a program with that source."""
     path = Path(folder, name)

@@ -1,13 +1,5 @@
 """What was computed once is not computed again, whatever happens to process or file."""
 
-import json
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
@@ -15,16 +7,13 @@ from hypothesis import strategies as st
 
 from esscher.align.rewards.cached import CachedReward
 from esscher.align.rewards.command import CommandReward
-from esscher.align.rewards.ledger import Ledger
 from esscher.align.rewards.pooled import PooledReward
 from esscher.core import Reward, Target
 from esscher.errors import ConfigError, DataError, NumericsError, WorkerError
+from esscher.kit.scale.ledger import Ledger
 from esscher.kit.scale.pool import open_pool
 from tests.align import worlds
 from tests.align.rewards import functions
-from tests.kit.scale.test_pool import wait_for
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_only_what_is_new_and_distinct_is_computed():
@@ -137,48 +126,6 @@ def test_a_torn_last_row_is_dropped_with_a_warning(tmp_path):
         assert path.read_bytes() == whole
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from esscher.align.rewards import ledger
-write = os.write
-def torn(handle, data):
-    if bytes(data).count(b"\\n") > 2:
-        write(handle, data[: len(data) // 2 + 7])
-        os.kill(os.getpid(), signal.SIGKILL)
-    return write(handle, data)
-os.write = torn
-kept = ledger.Ledger(Path(sys.argv[1]))
-kept.append({"a": 1.0})
-kept.append({"b": 2.0, "c": 3.0, "d": 4.0})
-"""
-
-
-def test_kill_9_in_the_middle_of_a_write_costs_the_torn_row_only(tmp_path):
-    path = tmp_path / "rewards.jsonl"
-    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
-    done = subprocess.run([sys.executable, "-c", KILLED, path], env=env, check=False)
-    assert done.returncode == -signal.SIGKILL
-    kept = Ledger(path)
-    with pytest.warns(UserWarning, match="dropped"):
-        assert kept.read() == {"a": 1.0, "b": 2.0}
-    kept.append({"e": 5.0})
-    assert Ledger(path).read() == {"a": 1.0, "b": 2.0, "e": 5.0}
-
-
-def test_rows_of_several_processes_do_not_mix(tmp_path):
-    path = tmp_path / "rewards.jsonl"
-    context = multiprocessing.get_context("spawn")
-    other = context.Process(target=functions.append, args=(path, "theirs"))
-    other.start()
-    assert wait_for(path.exists, 60.0)
-    functions.append(path, "ours")
-    other.join()
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len({row["key"] for row in rows}) == len(rows) == 2 * 50 * 20
-    assert len(Ledger(path).read()) == len(rows)
-
-
 @pytest.mark.parametrize(
     "content",
     ['{"prompt": "a"}\n', "text\n", '{"key": "a"}\n', "text without an end", "[1, 2]\n", "\x00\n"],
@@ -186,13 +133,13 @@ def test_rows_of_several_processes_do_not_mix(tmp_path):
 def test_a_file_that_is_no_cache_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "prompts.jsonl"
     path.write_text(content)
-    with pytest.raises(DataError, match="this is no cache of rewards"):
+    with pytest.raises(DataError, match="these are no remembered values"):
         CachedReward(functions.length, path=path)
     assert path.read_text() == content
 
 
 def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="cannot keep rewards in"):
+    with pytest.raises(DataError, match="cannot keep values in"):
         CachedReward(functions.length, path=tmp_path)
 
 
@@ -233,7 +180,10 @@ def test_cache_over_pool_over_program(tmp_path):
     """The whole stack: order, prompts, one computation each, and errors that come through it."""
     asked = tmp_path / "asked"
     head, loop, body = functions.LENGTH.partition("    row = json.loads(line)\n")
+    head = head.replace("import json, sys", "import json, os, sys")
+    pid = tmp_path / "pid"
     note = f"    open({str(asked)!r}, 'a').write(row['text'] + '\\n')\n"
+    note += f"    open({str(pid)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
     death = "    if row['text'] == 'bad': sys.exit(5)\n"
     command = functions.program(tmp_path, head + loop + note + death + body)
     texts = ["ccc", "a", "bb", "a", "ccc"]
@@ -244,6 +194,7 @@ def test_cache_over_pool_over_program(tmp_path):
         for _ in range(2):
             assert stack(texts, prompts) == functions.length(texts, prompts)
         assert sorted(asked.read_text().split()) == ["a", "bb", "ccc"]
+        assert len(set(pid.read_text().split())) == 1, "one program for all batches of a worker"
         with pytest.raises(WorkerError, match=r"item 0 of 1, 'bad'.*exit code 5"):
             stack(["dddd", "bad"])
     assert CachedReward(CommandReward(command), path=path)(texts, prompts) == functions.length(

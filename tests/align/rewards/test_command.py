@@ -3,8 +3,10 @@
 import math
 import os
 import pickle
+import shlex
 import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -12,11 +14,15 @@ import torch
 from esscher.align.rewards.command import CommandReward
 from esscher.core import Reward, Target
 from esscher.errors import ConfigError, DataError, NumericsError, WorkerError, WorkerTimeoutError
+from esscher.kit.scale.pool import open_pool
 from tests.align import worlds
 from tests.align.rewards import functions
-from tests.kit.scale.test_pool import alive, wait_for
+from tests.kit.scale.functions import who
+from tests.kit.scale.watching import alive, wait_for
 
 TEXTS = ["a", "bb", "", "ünï\n\tcode \ud800 \x00", "a" * 5000]
+SHELL = "while read -r line; do case $line in *bad*) %s;; *) echo 1;; esac; done"
+"""Answers 1, and does something else for a bad item."""
 LOOP = "import json, sys\nfor line in sys.stdin:\n    text = json.loads(line)['text']\n"
 
 
@@ -44,10 +50,9 @@ def test_the_posterior_of_a_program_is_that_of_the_function(tmp_path):
     ("answer", "value"),
     [("1.5", 1.5), ("-3", -3.0), ("true", 1.0), ("-Infinity", -math.inf), ('{"reward": 2}', 2.0)],
 )
-def test_an_answer_is_a_number_or_an_object_with_one(tmp_path, answer, value):
-    source = f"import sys\nfor line in sys.stdin:\n    print({answer!r})\n"
-    reward = CommandReward(functions.program(tmp_path, source))
-    assert reward(["x", "y"]) == [value, value]
+def test_an_answer_is_a_number_or_an_object_with_one(answer, value):
+    reward = CommandReward(shlex.join(["sh", "-c", SHELL % f"echo '{answer}'"]))
+    assert reward(["bad", "bad"]) == [value, value]
     reward.close()
 
 
@@ -67,12 +72,9 @@ def test_an_answer_is_a_number_or_an_object_with_one(tmp_path, answer, value):
         ("Infinity", NumericsError),
     ],
 )
-def test_other_answers_are_errors_that_name_command_item_and_answer(tmp_path, answer, kind):
-    source = LOOP + (
-        f"    print({answer!r} if text == 'bad' else 1)\n"
-        "    sys.stderr.write('scoring ' + text + '\\n')\n"
-    )
-    command = functions.program(tmp_path, source)
+def test_other_answers_are_errors_that_name_command_item_and_answer(answer, kind):
+    script = "echo scoring >&2; " + SHELL % f"echo '{answer}'"
+    command = shlex.join(["sh", "-c", script])
     reward = CommandReward(command)
     with pytest.raises(kind) as caught:
         reward(["good", "bad", "ugly"])
@@ -80,14 +82,13 @@ def test_other_answers_are_errors_that_name_command_item_and_answer(tmp_path, an
     assert repr(command) in message
     assert "item 1 of 3, 'bad'" in message
     assert answer[:20].replace("NaN", "nan") in message or kind is NumericsError
-    assert "standard error ends with:\nscoring good" in message
+    assert "standard error ends with:\nscoring" in message
     assert reward(["good"]) == [1.0], "the next call starts it afresh"
     reward.close()
 
 
-def test_nan_of_a_program_is_never_ruled_out(tmp_path):
-    source = LOOP + "    print('NaN' if text == 'bad' else 1)\n"
-    reward = CommandReward(functions.program(tmp_path, source))
+def test_nan_of_a_program_is_never_ruled_out():
+    reward = CommandReward(shlex.join(["sh", "-c", SHELL % "echo NaN"]))
     for on_error in ("raise", "worst"):
         with pytest.raises(NumericsError, match="'bad'"):
             Reward(reward, on_error=on_error).log_weight(["good", "bad"], None)
@@ -173,9 +174,8 @@ def test_a_program_that_prints_too_much_is_refused(tmp_path):
         CommandReward(functions.program(tmp_path, doubled))(["a", "b"])
 
 
-def test_a_program_that_hangs_is_stopped_at_the_timeout(tmp_path):
-    source = LOOP + "    import time\n    time.sleep(60 * (text == 'bad'))\n    print(1)\n"
-    reward = CommandReward(functions.program(tmp_path, source), timeout=0.4)
+def test_a_program_that_hangs_is_stopped_at_the_timeout():
+    reward = CommandReward(shlex.join(["sh", "-c", SHELL % "sleep 60"]), timeout=0.4)
     with pytest.raises(WorkerTimeoutError, match=r"item 2 of 3, 'bad'.*timeout of 0.4 s.*flush"):
         reward(["good", "good", "bad"])
     weights = Reward(reward, on_error="worst")
@@ -184,14 +184,12 @@ def test_a_program_that_hangs_is_stopped_at_the_timeout(tmp_path):
     reward.close()
 
 
-def test_answers_that_came_late_are_not_those_of_the_next_call(tmp_path):
-    source = (
-        LOOP + "    import time\n    time.sleep(0.6 * (text == 'slow'))\n    print(len(text))\n"
-    )
-    reward = CommandReward(functions.program(tmp_path, source), timeout=0.4)
+def test_answers_that_came_late_are_not_those_of_the_next_call():
+    reward = CommandReward(shlex.join(["sh", "-c", SHELL % "sleep 0.6; echo 7"]), timeout=0.4)
     with pytest.raises(WorkerTimeoutError):
-        reward(["slow"])
-    assert reward(["x"]) == [1.0]
+        reward(["bad"])
+    time.sleep(0.3)
+    assert reward(["good"]) == [1.0]
     reward.close()
 
 
@@ -211,11 +209,15 @@ def test_items_without_a_json_form_are_named():
         CommandReward("cat")([object()])
 
 
-def test_it_is_pickled_as_its_settings(tmp_path):
+def test_it_is_pickled_as_its_settings_and_loads_no_torch(tmp_path):
     reward = CommandReward(functions.program(tmp_path, functions.LENGTH), timeout=9.0, retries=5)
     reward(["a"])
     again = pickle.loads(pickle.dumps(reward))
     assert (again.command, again.timeout, again.retries) == (reward.command, 9.0, 5)
     assert again(["abc"]) == [3.0]
+    with open_pool("processes:1") as pool:
+        pool.map(reward, [["a"]])
+        ((_, _, torch_is_loaded),) = pool.map(who, [0])
+    assert not torch_is_loaded
     for one in (reward, again):
         one.close()

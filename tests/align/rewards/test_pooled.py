@@ -6,7 +6,6 @@ import os
 import pytest
 import torch
 
-from esscher.align.rewards.command import CommandReward
 from esscher.align.rewards.pooled import PooledReward
 from esscher.core import Reward, Target
 from esscher.errors import ConfigError, DataError, NumericsError
@@ -113,15 +112,6 @@ def test_what_cannot_be_sent_is_refused_whatever_is_asked_for_errors(two):
         error = problem(PooledReward(lambda xs: [1.0 for _ in xs], two), on_error=on_error)
         assert isinstance(error, ConfigError)
         assert "cannot be sent to a process" in str(error)
-
-
-def test_every_worker_has_a_program_of_its_own_for_all_calls(two, tmp_path):
-    source = (
-        "import os, sys, time\nfor _ in sys.stdin:\n    time.sleep(.02)\n    print(os.getpid())\n"
-    )
-    pooled = PooledReward(CommandReward(functions.program(tmp_path, source)), two, batch=3)
-    found = set(pooled(TEXTS * 3)) | set(pooled(TEXTS * 3))
-    assert len(found) == 2
 
 
 def test_a_batch_is_at_least_one_item(two):

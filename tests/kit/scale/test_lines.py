@@ -7,21 +7,29 @@ import time
 import pytest
 
 from esscher.errors import ConfigError
+from esscher.kit.scale import lines
 from esscher.kit.scale.lines import LineProgram, arguments_of
-from tests.kit.scale.test_pool import alive, wait_for
+from tests.kit.scale.watching import alive, wait_for
 
 ECHO = "import sys\nfor line in sys.stdin:\n    print(line.strip())\n"
+
+
+SAY = "echo $x"
 
 
 def program(source):
     return LineProgram([sys.executable, "-c", source])
 
 
+def shell(script):
+    return LineProgram(["sh", "-c", script])
+
+
 def test_every_line_gets_its_answer_also_when_pipes_fill_up():
     """Megabytes both ways: reading and writing take turns, or both sides would wait."""
-    lines = [f"{i} " + "x" * 300 for i in range(10_000)]
+    sent = [f"{i} " + "x" * 300 for i in range(10_000)]
     one = program(ECHO)
-    assert one.ask(lines, 30.0) == (lines, "")
+    assert one.ask(sent, 30.0) == (sent, "")
     assert one.ask(["again", ""], 30.0) == (["again", ""], "")
     one.close()
 
@@ -34,74 +42,54 @@ def test_a_lone_program_is_ended_with_its_last_reference():
     assert not alive(pid)
 
 
-def test_closing_ends_what_the_program_started(tmp_path):
-    mark = tmp_path / "child"
-    source = (
-        "import subprocess, sys, signal\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        f"open({str(mark)!r}, 'w').write(str(child.pid))\n"
-        "print(child.pid)\nchild.wait()\n"
-    )
-    one = program(source)
+def test_closing_ends_what_the_program_started(monkeypatch):
+    monkeypatch.setattr(lines, "GRACE", 0.2)
+    one = shell("trap '' TERM; read -r x; sleep 60 & echo $!; wait; sleep 60")
     ((pid,), _) = one.ask(["go"], 30.0)
     one.close()
     assert wait_for(lambda: not alive(pid))
 
 
 def test_silence_is_measured_from_the_last_answer():
-    slow = (
-        "import sys, time\nfor line in sys.stdin:\n"
-        "    time.sleep(60 if line.strip() == 'hang' else 0.15)\n    print(line.strip())\n"
-    )
-    one = program(slow)
-    one.ask(["warm"], 30.0)
-    assert one.ask(list("abcd"), 0.5) == (list("abcd"), "")
+    one = shell(f"while read -r x; do case $x in hang) sleep 60;; *) sleep 0.1;; esac; {SAY}; done")
+    assert one.ask(list("abcdef"), 0.4) == (list("abcdef"), "")
     began = time.monotonic()
-    assert one.ask(["a", "hang", "b"], 0.5) == (["a"], "silent")
+    assert one.ask(["a", "hang", "b"], 0.4) == (["a"], "silent")
     assert time.monotonic() - began < 5
     one.close()
 
 
 @pytest.mark.parametrize(
-    ("source", "how"),
+    ("script", "how"),
     [
-        ("import sys; sys.exit(4)", "ended with exit code 4"),
-        ("import os; os.kill(os.getpid(), 9)", "was killed by signal 9"),
-        ("import os, time; os.close(1); time.sleep(60)", "closed its standard output"),
+        ("exit 4", "ended with exit code 4"),
+        ("kill -9 $$", "was killed by signal 9"),
+        ("exec >&-; sleep 60", "closed its standard output"),
     ],
 )
-def test_the_end_of_a_program_is_seen_and_told(source, how):
-    one = program(f"import sys; print(sys.stdin.readline().strip()); {source}")
+def test_the_end_of_a_program_is_seen_and_told(monkeypatch, script, how):
+    monkeypatch.setattr(lines, "GRACE", 0.3)
+    one = shell(f"read -r x; {SAY}; {script}")
     assert one.ask(["a", "b"], 30.0) == (["a"], "ended")
     assert one.end == how
     one.close()
 
 
-def test_an_end_is_seen_although_a_child_keeps_the_pipes_open():
-    source = (
-        "import subprocess, sys\n"
-        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        "sys.exit(0)\n"
-    )
-    one = program(source)
+def test_an_end_is_seen_although_a_child_keeps_the_pipes_open(monkeypatch):
+    monkeypatch.setattr(lines, "LOOK_SECONDS", 0.2)
+    one = shell("sleep 60 & exit 0")
     assert one.ask(["a"], None) == ([], "ended")
     one.close()
 
 
 def test_more_lines_than_asked_are_a_fault_at_once_or_at_the_next_call():
-    chatty = "import sys\nfor line in sys.stdin:\n    print(1)\n    print(2)\n"
-    one = program(chatty)
+    one = shell("while read -r x; do echo 1; echo 2; done")
     assert one.ask(["a"], 30.0).fault == "talkative"
     one.close()
-    late = (
-        "import sys, time\nfor line in sys.stdin:\n    print(1)\n"
-        "    if line.strip() == 'late':\n        time.sleep(0.3)\n        print(2)\n"
-    )
-    one = program(late)
+    one = shell("while read -r x; do echo 1; [ $x = late ] && { sleep 0.2; echo 2; }; done")
     assert one.ask(["a"], 30.0) == (["1"], "")
     assert one.ask(["late"], 30.0) == (["1"], "")
-    time.sleep(0.6)
+    time.sleep(0.5)
     assert one.ask(["b"], 30.0) == ([], "talkative")
     one.close()
 

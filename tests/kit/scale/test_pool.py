@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from esscher.errors import ConfigError, DataError, WorkerError, WorkerTimeoutError
+from esscher.kit.scale import processes
 from esscher.kit.scale.pool import open_pool
 from tests.kit.scale import functions
+from tests.kit.scale.watching import alive, wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,21 +25,6 @@ def two():
     """A pool that most tests share, as long-lived pools are used."""
     with open_pool("processes:2") as pool:
         yield pool
-
-
-def alive(pid):
-    """Whether a process exists and has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_for(condition, seconds=10.0):
-    limit = time.monotonic() + seconds
-    while not condition() and time.monotonic() < limit:
-        time.sleep(0.01)
-    return condition()
 
 
 @pytest.mark.parametrize("spec", ["serial", "processes:2"])
@@ -177,7 +164,8 @@ def test_the_timeout_is_that_of_a_call_and_not_of_all():
         assert len(pool.map(functions.slept, [0.4] * 5, timeout=1.5)) == 5
 
 
-def test_a_worker_that_ignores_the_request_to_end_is_killed(tmp_path):
+def test_a_worker_that_ignores_the_request_to_end_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "GRACE", 0.2)
     with open_pool("processes:1") as pool, pytest.raises(WorkerTimeoutError):
         pool.map(functions.stubborn, [str(tmp_path)], timeout=0.5)
     assert not alive((tmp_path / "pid").read_text())

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from esscher.align.rewards.functions import identity_of, values_of
-from esscher.align.rewards.ledger import Ledger
 from esscher.core.batch import BatchFunction, shown
 from esscher.core.evidence import default_name
 from esscher.errors import ConfigError, DataError
+from esscher.kit.scale.ledger import Ledger
 
 __all__ = ["CachedReward"]
 

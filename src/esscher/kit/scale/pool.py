@@ -8,12 +8,9 @@ from typing import Protocol, Self, TypeVar
 from esscher.errors import ConfigError
 from esscher.kit.scale.actors import RayCrew
 from esscher.kit.scale.processes import ProcessCrew
-from esscher.kit.scale.schedule import WorkerPool, check_timeout, name_of, noted
+from esscher.kit.scale.schedule import RETRIES, WorkerPool, check_timeout, name_of, noted
 
-__all__ = ["RETRIES", "Pool", "SerialPool", "open_pool"]
-
-RETRIES = 2
-"""How often a batch is run again after its worker died."""
+__all__ = ["Pool", "SerialPool", "open_pool"]
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,7 +12,10 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from esscher.errors import ConfigError, WorkerError, WorkerTimeoutError
 from esscher.kit.scale.worker import Event
 
-__all__ = ["Crew", "Worker", "WorkerPool", "check_timeout", "name_of", "noted", "shown"]
+__all__ = ["RETRIES", "Crew", "Worker", "WorkerPool", "check_timeout", "name_of", "noted", "shown"]
+
+RETRIES = 2
+"""How often a batch is run again after its worker died."""
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from esscher.core.batch import shown
 from esscher.errors import DataError
+from esscher.kit.scale.schedule import shown
 
 __all__ = ["Ledger"]
 
@@ -19,7 +19,7 @@ _START = b'{"key": "'
 
 
 class Ledger:
-    """A JSON Lines file with a row {"key": …, "reward": …} for every number.
+    """A JSON Lines file with a row {"key": …, "value": …} for every number.
 
     Every append is one write under a lock, so rows of several processes do not mix. What a killed
     process leaves of its last row is dropped with a warning.
@@ -50,7 +50,7 @@ class Ledger:
         Raises:
             DataError: if the file cannot be written.
         """
-        text = "".join(json.dumps({"key": k, "reward": v}) + "\n" for k, v in rows.items())
+        text = "".join(json.dumps({"key": k, "value": v}) + "\n" for k, v in rows.items())
         with self._open() as handle:
             others = self._rest(handle)
             data = memoryview(text.encode())
@@ -71,7 +71,7 @@ class Ledger:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise DataError(f"cannot keep rewards in {self.path}: {error}") from error
+            raise DataError(f"cannot keep values in {self.path}: {error}") from error
 
     def _rest(self, handle: int) -> dict[str, float]:
         size = os.fstat(handle).st_size
@@ -101,14 +101,14 @@ class Ledger:
     def _row(self, line: bytes, start: int) -> tuple[str, float]:
         try:
             row = json.loads(line)
-            return str(row["key"]), float(row["reward"])
+            return str(row["key"]), float(row["value"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(self._foreign(line, start)) from error
 
     def _foreign(self, line: bytes, start: int = 0) -> str:
         after = f" after byte {start}" if start else ""
         return (
-            f'{self.path}: expected lines {{"key": …, "reward": …}}, got '
-            f"{shown(line.decode('utf-8', 'replace'))}{after}; this is no cache of rewards, or a "
-            "damaged one; name another file, or delete it"
+            f'{self.path}: expected lines {{"key": …, "value": …}}, got '
+            f"{shown(line.decode('utf-8', 'replace'))}{after}; these are no remembered values, or "
+            "damaged ones; name another file, or delete it"
         )

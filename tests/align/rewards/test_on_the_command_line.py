@@ -1,0 +1,135 @@
+"""Rewards at scale through the commands, and what is left when they end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from esscher.cli import main
+from esscher.kit.lm.tabular import TabularLM
+from tests.kit.scale.watching import alive, wait_for
+
+ROOT = Path(__file__).parents[3]
+REWARD = """
+import os
+
+def reward(xs):
+    with open("pids", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    return [sum(a == 0 and b == 1 for a, b in zip(x, x[1:])) for x in xs]
+"""
+PROGRAM = """
+import json, os, sys
+with open("pids", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+for line in sys.stdin:
+    x = json.loads(line)["text"]
+    print(sum(a == 0 and b == 1 for a, b in zip(x, x[1:])))
+"""
+SLOW = """
+import os, sys, time
+with open("pids", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+for line in sys.stdin:
+    time.sleep(0.005)
+    print(0.5)
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A working folder with a prior, a reward in a module, and programs."""
+    name = f"scaled_{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(REWARD)
+    (tmp_path / "score.py").write_text(PROGRAM)
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    TabularLM(alphabet=2, max_len=4).save(tmp_path / "prior")
+    return name
+
+
+def call(capsys, *arguments):
+    code = 0
+    try:
+        main([*arguments, "--prior", "prior", "--json", "-q"])
+    except SystemExit as end:
+        code = end.code
+    result = json.loads(capsys.readouterr().out.strip())
+    assert code == 0, result
+    return result
+
+
+def pids():
+    """The processes that computed rewards since the last call."""
+    file = Path("pids")
+    found = {int(pid) for pid in file.read_text().split()} if file.exists() else set()
+    file.unlink(missing_ok=True)
+    return found
+
+
+def test_where_a_reward_runs_does_not_change_what_is_found(module, capsys):
+    """Fit, evaluate and sample; no worker and no program outlives its command."""
+    own, program = f"--reward={module}:reward", f"--reward-cmd={sys.executable} score.py"
+    ways = {
+        "here": [own],
+        "workers": [own, "--scale", "processes:2", "--timeout", "60"],
+        "program": [program, "--reward-cache", "kept.jsonl"],
+    }
+    drawn, told = {}, {}
+    for way, flags in ways.items():
+        drawn[way] = call(capsys, "align", "sample", *flags, "--n", "20")
+        if way != "here":
+            fitted = call(capsys, "align", "fit", *flags, "--steps", "9", "--batch", "64")
+            told[way] = [fitted[key] for key in ("kl_target_model", "log_z", "entropy")]
+        used = pids()
+        assert (os.getpid() in used) == (way == "here")
+        assert way == "here" or not any(map(alive, used))
+    assert drawn["here"] == drawn["workers"] == drawn["program"]
+    assert told["workers"] == told["program"]
+    call(capsys, "align", "evaluate", *ways["program"], "--n", "50")
+    assert not pids(), "every reward came from the file"
+
+
+def test_compare_has_pools_inside_its_own_workers(module, capsys):
+    result = call(
+        capsys,
+        *["align", "compare", "--reward", f"{module}:reward", "--scale", "processes:1"],
+        *["--objectives", "reverse_kl", "--steps", "3", "--batch", "32", "--n", "50"],
+        *["--workers", "1"],
+    )
+    assert set(result["objectives"]) == {"reverse_kl"}
+    used = pids()
+    assert len(used) == 2, "one worker of the fit's process, one of the command's"
+    assert os.getpid() not in used
+    assert not any(map(alive, used))
+
+
+def test_ctrl_c_leaves_no_program_behind(module, tmp_path):
+    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{tmp_path}"}
+    command = [sys.executable, "-m", "esscher", "align", "fit", "--prior", "prior", "--steps"]
+    command += [
+        "100000",
+        "--batch",
+        "32",
+        "--reward-cmd",
+        f"{sys.executable} slow.py",
+        "--scale",
+        "processes:1",
+        "-q",
+    ]
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    with process:
+        assert wait_for(lambda: list(tmp_path.glob("runs/*/metrics.jsonl")), 60.0)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    used = pids()
+    assert used
+    assert wait_for(lambda: not any(map(alive, used)))
+    shutil.rmtree(tmp_path / "runs")
