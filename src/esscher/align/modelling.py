@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +20,8 @@ from esscher.errors import ConfigError, DataError
 from esscher.kit.lm.builtin import builtin_stdlib
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.loading import load_language_model
+from esscher.kit.lm.predicates import PREDICATES
 from esscher.kit.lm.pretrain import PretrainConfig
-from esscher.kit.lm.stdlib import compiles
 from esscher.kit.runs.output import Output
 
 __all__ = [
@@ -34,8 +34,6 @@ __all__ = [
 ]
 
 BUILTIN = "builtin:stdlib"
-PREDICATES: dict[str, Callable[[Sequence[str]], list[bool]]] = {"compiles": compiles}
-"""Evidence functions that need no module path."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,9 @@ class TargetOptions:
     beta: float = 1.0
     """Temperature of the reward: the target is prior · exp(reward / beta)."""
     condition: tuple[str, ...] = ()
-    """Predicate that every text must satisfy, as module:function or the built-in `compiles`; may be
-    repeated. Without any evidence, builtin:stdlib takes compiles."""
+    """Predicate that every text must satisfy, as module:function or built in (compiles, has_branch,
+    has_return, names_bound, no_unused_args, uses_self); may be repeated. Without any evidence,
+    builtin:stdlib takes compiles."""
     moments: tuple[str, ...] = ()
     """Mean that a feature must have, as module:function=VALUE; may be repeated."""
     reward_cmd: str | None = None
