@@ -153,9 +153,9 @@ def installed(tmp_path, monkeypatch):
 def test_an_installed_reward_is_found_by_its_name(evidence_module, installed):
     installed("brings", shortness=f"{evidence_module}:length")
     assert torch.equal(weight(reward="shortness"), weight(reward=f"{evidence_module}:length"))
-    with pytest.raises(ConfigError, match=r"'tallness' is neither .*\(compiles, shortness\)"):
+    with pytest.raises(ConfigError, match=r"'tallness' is neither .*uses_self, shortness\)"):
         find_function("tallness", "reward")
-    with pytest.raises(ConfigError, match=r"built in \(compiles\)"):
+    with pytest.raises(ConfigError, match=r"built in .*uses_self\)"):
         find_function("shortness", "condition")
 
 
