@@ -35,6 +35,12 @@ def evidence_module(tmp_path, monkeypatch):
         "        raise ValueError('too short')\n"
         "    return [True for x in xs]\n"
         "constant = 3\n"
+        "class Scaled:\n"
+        "    def __init__(self, scale):\n"
+        "        self.scale = scale\n"
+        "    def __call__(self, xs):\n"
+        "        return [self.scale * len(x) for x in xs]\n"
+        "once, twice = Scaled(1.0), Scaled(2.0)\n"
         "def pid(xs):\n"
         "    import os\n"
         "    return [float(os.getpid()) for x in xs]\n"
@@ -124,6 +130,14 @@ def test_a_cache_file_is_used_until_the_source_changes(evidence_module, tmp_path
     source.write_text(source.read_text() + "# another version\n")
     weight(reward=reward, reward_cache=cache)
     assert len(calls.read_text()) == 21
+
+
+def test_a_cache_file_tells_objects_of_one_class_apart(evidence_module, tmp_path):
+    once, twice = (
+        weight(reward=f"{evidence_module}:{name}", reward_cache=tmp_path / "kept.jsonl")
+        for name in ("once", "twice")
+    )
+    assert torch.equal(twice, 2 * once)
 
 
 def test_a_cache_file_is_used_until_the_program_changes(tmp_path):

@@ -132,9 +132,11 @@ def _reward(options: TargetOptions) -> BatchFunction | None:
         )
     function: BatchFunction
     if options.reward_cmd is not None:
-        function = CommandReward(options.reward_cmd, timeout=options.timeout)
+        name = options.reward_cmd
+        function = CommandReward(name, timeout=options.timeout)
     elif options.reward is not None:
-        function = find_function(options.reward, "reward")
+        name = options.reward
+        function = find_function(name, "reward")
     elif (options.scale, options.timeout, options.reward_cache) != ("serial", None, None):
         raise ConfigError(
             "--scale, --timeout and --reward-cache are about a reward, and there is none; add "
@@ -143,7 +145,7 @@ def _reward(options: TargetOptions) -> BatchFunction | None:
     else:
         return None
     return deploy(
-        function, scale=options.scale, timeout=options.timeout, cache=options.reward_cache
+        function, name, scale=options.scale, timeout=options.timeout, cache=options.reward_cache
     )
 
 

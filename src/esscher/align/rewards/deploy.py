@@ -20,6 +20,7 @@ __all__ = ["deploy", "source_version"]
 
 def deploy(
     function: BatchFunction,
+    name: str,
     *,
     scale: str = "serial",
     timeout: float | None = None,
@@ -31,6 +32,7 @@ def deploy(
 
     Args:
         function: a reward.
+        name: what the user calls it; in a cache it stands beside the function's own name.
         scale: see `open_pool`.
         timeout: seconds that one call in a worker may take; a `CommandReward` has its own.
         cache: file of a `CachedReward`, whose version is that of the function's source.
@@ -49,11 +51,11 @@ def deploy(
         )
     if cache is None:
         return deployed
-    return CachedReward(deployed, path=cache, version=source_version(function))
+    return CachedReward(deployed, path=cache, version=f"{name} {source_version(function)}")
 
 
 def source_version(function: BatchFunction) -> str:
-    """A digest of the file a function is in, or of the files its command names.
+    """A digest of the file a function, or its class, is in, or of the files its command names.
 
     It changes with them, so that what was computed before is not used after; what they import is
     not looked at.
@@ -62,8 +64,9 @@ def source_version(function: BatchFunction) -> str:
         files = [Path(word) for word in shlex.split(function.command)[1:]]
     else:
         files = []
+        made_by = function if inspect.isroutine(function) else type(function)
         with suppress(TypeError, OSError):
-            files = [Path(inspect.getsourcefile(inspect.unwrap(function)) or "")]
+            files = [Path(inspect.getsourcefile(inspect.unwrap(made_by)) or "")]
     digest = hashlib.sha256()
     for file in files:
         if file.is_file():

@@ -73,7 +73,7 @@ class RayCrew:
             local cluster; else the address of one.
 
     Attributes:
-        workers: cores of the cluster, at least 1.
+        workers: cores of the cluster, or as many of them as were asked for, at least 1.
 
     Raises:
         MissingExtra: if Ray is not installed.
@@ -86,16 +86,17 @@ class RayCrew:
         if self._started:
             self._start(where)
         cores = int(self._ray.cluster_resources().get("CPU", 1))
-        self.workers = max(1, int(where) if where.isdecimal() else cores)
+        # More actors than cores would wait for a core for ever.
+        self.workers = max(1, min(int(where), cores) if where.isdecimal() else cores)
 
     def _start(self, where: str) -> None:
         settings: dict[str, Any] = {"address": where}
         if where == "auto":
             settings = {}
         elif where.isdecimal():
-            settings = {"address": "local", "num_cpus": int(where)}
+            settings = {"address": "local", "num_cpus": int(where), "include_dashboard": False}
         try:
-            self._ray.init(logging_level=logging.WARNING, include_dashboard=False, **settings)
+            self._ray.init(logging_level=logging.WARNING, **settings)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"ray:{where} leads to no cluster: {error}") from error
 

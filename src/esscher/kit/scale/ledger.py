@@ -102,7 +102,7 @@ class Ledger:
         try:
             row = json.loads(line)
             return str(row["key"]), float(row["value"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise DataError(self._foreign(line, start)) from error
 
     def _foreign(self, line: bytes, start: int = 0) -> str:
