@@ -2,19 +2,19 @@
 
 import json
 import os
-import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from esscher.align.compare import fit_all, jobs_of
+from esscher.align.options import CompareOptions
 from esscher.cli import main
 from esscher.kit.lm.tabular import TabularLM
-from tests.kit.scale.watching import alive, wait_for
+from esscher.kit.runs.folder import Run
+from esscher.kit.runs.output import Output
+from tests.kit.scale.watching import alive
 
-ROOT = Path(__file__).parents[3]
 REWARD = """
 import os
 
@@ -31,23 +31,14 @@ for line in sys.stdin:
     x = json.loads(line)["text"]
     print(sum(a == 0 and b == 1 for a, b in zip(x, x[1:])))
 """
-SLOW = """
-import os, sys, time
-with open("pids", "a") as file:
-    file.write(f"{os.getpid()}\\n")
-for line in sys.stdin:
-    time.sleep(0.005)
-    print(0.5)
-"""
 
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """A working folder with a prior, a reward in a module, and programs."""
+    """A working folder with a prior, a reward in a module, and a program."""
     name = f"scaled_{abs(hash(str(tmp_path)))}"
     (tmp_path / f"{name}.py").write_text(REWARD)
     (tmp_path / "score.py").write_text(PROGRAM)
-    (tmp_path / "slow.py").write_text(SLOW)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     TabularLM(alphabet=2, max_len=4).save(tmp_path / "prior")
@@ -96,40 +87,19 @@ def test_where_a_reward_runs_does_not_change_what_is_found(module, capsys):
     assert not pids(), "every reward came from the file"
 
 
-def test_compare_has_pools_inside_its_own_workers(module, capsys):
-    result = call(
-        capsys,
-        *["align", "compare", "--reward", f"{module}:reward", "--scale", "processes:1"],
-        *["--objectives", "reverse_kl", "--steps", "3", "--batch", "32", "--n", "50"],
-        *["--workers", "1"],
+def test_the_fits_of_a_comparison_have_workers_inside_their_own_processes(module, tmp_path):
+    options = CompareOptions(
+        prior="prior",
+        reward=f"{module}:reward",
+        scale="processes:1",
+        objectives=("reverse_kl",),
+        steps=3,
+        batch=32,
+        n=50,
     )
-    assert set(result["objectives"]) == {"reverse_kl"}
-    used = pids()
-    assert len(used) == 2, "one worker of the fit's process, one of the command's"
-    assert os.getpid() not in used
-    assert not any(map(alive, used))
-
-
-def test_ctrl_c_leaves_no_program_behind(module, tmp_path):
-    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{tmp_path}"}
-    command = [sys.executable, "-m", "esscher", "align", "fit", "--prior", "prior", "--steps"]
-    command += [
-        "100000",
-        "--batch",
-        "32",
-        "--reward-cmd",
-        f"{sys.executable} slow.py",
-        "--scale",
-        "processes:1",
-        "-q",
-    ]
-    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
-    with process:
-        assert wait_for(lambda: list(tmp_path.glob("runs/*/metrics.jsonl")), 60.0)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == 130
-    used = pids()
-    assert used
-    assert wait_for(lambda: not any(map(alive, used)))
-    shutil.rmtree(tmp_path / "runs")
+    run = Run.create(tmp_path / "runs", "align", "compare", "nested", config=options, seed=0)
+    found = fit_all(jobs_of(options, run), 1, Output(quiet=True))
+    assert found["reverse_kl"]["steps"] == 3
+    (worker,) = pids()
+    assert worker != os.getpid()
+    assert not alive(worker)

@@ -221,18 +221,28 @@ def test_a_daemonic_process_is_told_that_it_cannot_have_workers():
 SCRIPT = """
 import sys
 from esscher.kit.scale.pool import open_pool
+from esscher.kit.scale.program import ScoringProgram
 from tests.kit.scale import functions
 if {guard}:
     pool = open_pool("processes:2")
     pids = [pid for pid, _ in pool.map(functions.slept, [0.1, 0.1])]
+    program = ScoringProgram(sys.executable + " program.py")
+    pids += [int(pid) for found in pool.map(program, [["who"], ["who"]]) for pid in found]
     print(*pids, flush=True)
-    pool.map(functions.slept, [60, 60])
+    pool.map(program, [["hang"], ["hang"]])
+"""
+PROGRAM = """
+import json, os, sys, time
+for line in sys.stdin:
+    time.sleep(60 if json.loads(line)["text"] == "hang" else 0.1)
+    print(os.getpid())
 """
 
 
 def script(tmp_path, guard):
     path = tmp_path / "script.py"
     path.write_text(SCRIPT.format(guard=guard))
+    (tmp_path / "program.py").write_text(PROGRAM)
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     pipe = subprocess.PIPE
     return subprocess.Popen(
@@ -241,10 +251,10 @@ def script(tmp_path, guard):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_whatever_ends_a_program_leaves_no_workers(tmp_path, number):
+def test_whatever_ends_a_script_leaves_no_workers_and_no_programs_of_theirs(tmp_path, number):
     with script(tmp_path, "__name__ == '__main__'") as process:
         pids = process.stdout.readline().split()
-        assert len(pids) == 2
+        assert len(set(pids)) == 4
         assert all(map(alive, pids))
         process.send_signal(number)
         process.communicate(timeout=30)
