@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from esscher.align.objectives import OBJECTIVES
+from esscher.align import OBJECTIVES, SAMPLERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +24,14 @@ def test_every_objective_has_its_line(name):
     (line,) = [row for row in table.splitlines() if row.startswith(f"| `{name}` |")]
     minimises = OBJECTIVES[name].minimises
     assert minimises is None or minimises.split("/")[0] in line
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_has_its_line(name):
+    page = (ROOT / "docs/systems/align.md").read_text()
+    table = page.partition("## Samplers")[2].partition("## Metrics")[0]
+    (line,) = [row for row in table.splitlines() if row.startswith(f"| `{name}` |")]
+    assert ("not p*" in line) == (SAMPLERS[name].minimises is None)
 
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=str)

@@ -96,7 +96,7 @@ def _hellinger(u: Tensor) -> Tensor:
 _KNOWN = (
     Divergence(
         name="forward_kl",
-        title="KL(p*||π)",
+        title="KL(p*‖π)",
         formula="-log t",
         f=lambda u: -u,
         mirror=lambda u: u * u.exp(),
@@ -107,7 +107,7 @@ _KNOWN = (
     ),
     Divergence(
         name="reverse_kl",
-        title="KL(π||p*)",
+        title="KL(π‖p*)",
         formula="t log t",
         f=lambda u: u * u.exp(),
         mirror=lambda u: -u,
@@ -140,7 +140,7 @@ _KNOWN = (
     ),
     Divergence(
         name="chi2_forward",
-        title="χ²(p*||π)",
+        title="χ²(p*‖π)",
         formula="(1 - t)² / t",
         f=_neyman,
         mirror=_square,
@@ -151,7 +151,7 @@ _KNOWN = (
     ),
     Divergence(
         name="chi2_reverse",
-        title="χ²(π||p*)",
+        title="χ²(π‖p*)",
         formula="(t - 1)²",
         f=_square,
         mirror=_neyman,
