@@ -219,6 +219,9 @@ def test_a_daemonic_process_is_told_that_it_cannot_have_workers():
 
 
 SCRIPT = """
+import signal
+# A shell's background jobs begin with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys
 from esscher.kit.scale.pool import open_pool
 from esscher.kit.scale.program import ScoringProgram
