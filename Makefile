@@ -21,6 +21,7 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow -q
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -q tests/property tests/core/test_properties.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ ALL = [*DIVERGENCES.values(), *(alpha_divergence(a) for a in (-1.0, 0.5, 2.0))]
 each = pytest.mark.parametrize("divergence", ALL, ids=lambda d: d.name)
 
 nats = st.floats(-8.0, 8.0)
-often = settings(max_examples=60, deadline=None)
+often = settings(max_examples=60)
 
 
 @st.composite

@@ -73,7 +73,7 @@ def test_long_series_stay_small():
     assert len(svg) < 100_000
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     arrays.arrays(np.float64, st.integers(1, 300), elements=st.floats(-1e6, 1e6) | st.just(np.nan))
 )
