@@ -17,7 +17,7 @@ from esscher.kit.lm.hf_folder import DEFAULT_MAX_NEW, read_folder, write_folder
 from esscher.kit.lm.hf_network import HFNetwork
 from esscher.kit.lm.language_model import Recipe, contexts_of
 from esscher.kit.lm.scoring import gather, graph_bytes, passes, prompt_ids, score_chunks
-from esscher.kit.lm.sequences import Sequences
+from esscher.kit.lm.sequences import Sequences, Texts
 from esscher.kit.lm.tokenizer import why_not_encodable
 
 if TYPE_CHECKING:
@@ -166,13 +166,13 @@ class TransformersLM:
         return min(CHUNK_TOKENS, CHUNK_LOGITS // _vocab_size(self.model))
 
     def items(self, x: Sequences) -> list[str]:
-        """The texts, without special tokens."""
+        """The texts, without special tokens; they remember their token ids."""
         if not len(x):
             return []
         texts: list[str] = self.tokenizer.batch_decode(
             x.lists(keep_end=False), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return texts
+        return Texts(texts, x, self.tokenizer)
 
     def encode(self, texts: Sequence[str]) -> Sequences:
         """Texts as finished sequences, cut at max_new tokens; names of special tokens are text."""
