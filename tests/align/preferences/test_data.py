@@ -90,7 +90,7 @@ def test_an_unreadable_file_is_a_data_error(tmp_path):
 
 
 def test_preferences_in_memory_are_held_to_the_same_rules():
-    with pytest.raises(DataError, match="pair 1: .* same text"):
+    with pytest.raises(DataError, match=r"pair 1: .* same text"):
         Preferences(None, ("a", "b"), ("c", "b"))
     with pytest.raises(DataError, match="as many prompts"):
         Preferences(("x",), ("a", "b"), ("c", "d"))

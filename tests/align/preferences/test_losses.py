@@ -25,8 +25,8 @@ INVERSES = {
     "alpha:0.5": (lambda s: (1 - s / 2) ** -2, 2.0),
 }
 """(f')⁻¹ and what f' stays below, derived by hand."""
-MILD = 2.0
-"""A temperature at which no ratio π/p0 becomes so large that training takes long."""
+MILD = {"reverse_kl": 2.0, "forward_kl": 2.0, "js": 8.0, "alpha:0.5": 2.0}
+"""Temperatures at which no ratio π/p0 becomes so large that training takes long."""
 
 each = pytest.mark.parametrize("name", PREFERENCE_LOSSES)
 
@@ -191,25 +191,27 @@ def test_the_optimum_of_ipo_needs_both_texts_drawn_independently_from_one_law():
         assert worlds.tvd(found, ipo_closed_form(mu)) > 1e-4
 
 
-def f_dpo_closed_form(divergence):
+def f_dpo_closed_form(divergence, beta):
     """p0 (f')⁻¹((r - λ)/β), λ found by halving: the total mass falls as λ rises."""
     inverse, bound = INVERSES[divergence]
     r, p0 = exact.rewards(3), exact.log_prior(3).exp()
-    low, high = float(r.max()) - MILD * bound, float(r.max()) + 100.0
+    low, high = float(r.max()) - beta * bound, float(r.max()) + 100.0
     for _ in range(200):
         middle = (low + high) / 2
-        mass = float((p0 * inverse((r - middle) / MILD)).sum())
+        mass = float((p0 * inverse((r - middle) / beta)).sum())
         low, high = (middle, high) if mass > 1 else (low, middle)
-    return (p0 * inverse((r - high) / MILD)).log()
+    return (p0 * inverse((r - high) / beta)).log()
 
 
 @pytest.mark.parametrize("divergence", INVERSES)
 def test_the_optimum_of_f_dpo_is_that_of_another_penalty(divergence):
-    found = optimum("f_dpo", exact.every_pair(3, uniform()), beta=MILD, divergence=divergence, steps=600)
-    assert worlds.tvd(found, f_dpo_closed_form(divergence)) < 1e-5
-    tilt = exact.normalised(exact.log_prior(3) + exact.rewards(3) / MILD)
+    beta = MILD[divergence]
+    pairs = exact.every_pair(3, uniform())
+    found = optimum("f_dpo", pairs, beta=beta, divergence=divergence, steps=600)
+    assert worlds.tvd(found, f_dpo_closed_form(divergence, beta)) < 1e-5
+    tilt = exact.normalised(exact.log_prior(3) + exact.rewards(3) / beta)
     far = worlds.tvd(found, tilt)
-    assert far < 1e-6 if divergence == "reverse_kl" else far > 0.01
+    assert far < 1e-6 if divergence == "reverse_kl" else far > 5e-3
 
 
 def test_only_dpo_claims_the_target():

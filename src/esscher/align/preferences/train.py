@@ -156,11 +156,11 @@ def _rows(n: int, done: int, config: PairConfig) -> Tensor:
     if config.batch >= n:
         return torch.arange(n)
     place = done * config.batch + torch.arange(config.batch)
-    orders = {
-        time: torch.randperm(n, generator=Streams(config.seed).torch("order", time))
-        for time in torch.unique(place // n).tolist()
-    }
-    return torch.stack([orders[int(i) // n][int(i) % n] for i in place])
+    rows = []
+    for time in range(int(place[0]) // n, int(place[-1]) // n + 1):
+        order = torch.randperm(n, generator=Streams(config.seed).torch("order", time))
+        rows.append(order[place[place // n == time] % n])
+    return torch.cat(rows)
 
 
 def _differentiate(task: Task, part: Pairs) -> float:
