@@ -11,6 +11,7 @@ from esscher.align.preferences.config import PairConfig
 from esscher.align.preferences.pairs import Split, weighted_mean
 from esscher.align.preferences.train import State, Task, init, step
 from esscher.core.estimate import Estimate
+from esscher.errors import NumericsError
 from esscher.kit.lm.scoring import gather
 from esscher.kit.runs.checkpoint import checkpoint_steps
 from esscher.kit.runs.folder import Run
@@ -60,7 +61,7 @@ def train(
         on_step: called with (done, total, history row) after every step.
 
     Raises:
-        NumericsError: if a loss or its gradient is not finite.
+        NumericsError: if a loss, held-out or not, or its gradient is not finite.
     """
     state = init(task)
     history = _resume(run, state)
@@ -98,6 +99,13 @@ def _look(
     """What the held-out pairs say now; the state takes note of their loss."""
     chosen, rejected = held_out_scores(task, split)
     losses = task.losses(chosen, rejected, split.held_out)
+    bad = (~losses.isfinite()).nonzero()[:, 0].tolist()
+    if bad:
+        raise NumericsError(
+            f"the loss of held-out pair {bad[0]} is {float(losses[bad[0]])} after {state.done} "
+            f"steps (scores {float(chosen[bad[0]]):.4g} and {float(rejected[bad[0]]):.4g}); lower "
+            f"lr={task.lr:g}"
+        )
     loss = weighted_mean(losses, split.held_out.weight, unit="nats")
     state.look(loss.mean, config.patience)
     return {"held_out_loss": loss, **measure(state.done, chosen, rejected)}
