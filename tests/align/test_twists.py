@@ -19,7 +19,7 @@ from esscher.core.importance import effective_sample_size
 from esscher.errors import ConfigError, NumericsError, TargetUnreachableError
 from esscher.kit.lm.smc import smc
 from tests.align import worlds
-from tests.kit.lm.models import small
+from tests.kit.lm.models import build, small
 
 each = pytest.mark.parametrize("method", list(TWIST_LOSSES))
 TARGETS = {"soft": worlds.toy, "hard": worlds.hard}
@@ -117,6 +117,21 @@ def effective_share(target, guide, k=64, runs=20):
     return sum(effective_sample_size(w) for w in weights) / (k * runs)
 
 
+def rare(items):
+    return [list(ids[:3]) == [1, 2, 1] for ids in items]
+
+
+def test_half_of_the_draws_led_by_the_twist_meet_rare_evidence_more_often():
+    target = Target(worlds.prior(), Condition(rare))
+    assert math.exp(target.table().log_z) < 0.01
+    shares = {}
+    for proposal in ("prior", "mixture"):
+        config = TwistConfig("fudge", proposal=proposal, steps=150, batch=64, lr=0.1)
+        twist = learn_twist(target, config)
+        shares[proposal] = effective_share(target, twist)
+    assert shares["mixture"] > shares["prior"] + 0.4
+
+
 @each
 @on_each_target
 def test_a_learnt_table_comes_close_to_the_optimum(method, kind):
@@ -138,8 +153,9 @@ def contains_c(items):
 
 
 @each
-def test_a_network_learns_one_too(method):
-    target = Target(small(max_new=4), Condition(contains_c))
+@pytest.mark.parametrize("kind", ["small", "gpt2", "llama"])
+def test_a_network_learns_one_too(method, kind):
+    target = Target(build(kind, max_new=4), Condition(contains_c))
     plain = effective_share(target, None, k=128)
     twist = learn_twist(target, TwistConfig(method, steps=60, batch=128, lr=0.01))
     assert effective_share(target, twist, k=128) > plain + 0.5 * (1 - plain)

@@ -19,6 +19,9 @@ from tests.align import worlds
 from tests.kit.lm.models import hf, small
 
 each = pytest.mark.parametrize("name", list(OBJECTIVES))
+on_whole_draws = pytest.mark.parametrize(
+    "name", [name for name, o in OBJECTIVES.items() if not o.per_token]
+)
 MODELS = {
     "tabular": worlds.prior,
     "small": lambda: small(max_new=4),
@@ -88,7 +91,7 @@ def test_signature(name):
         assert objective.proposal == "on_policy"
 
 
-@each
+@on_whole_draws
 def test_the_loss_is_pure(name, no_global_state):
     batch = random_batch(0, on_policy=OBJECTIVES[name].on_policy_only)
     before = [copy.deepcopy(part.detach()) for part in batch]
@@ -103,7 +106,7 @@ def test_the_loss_is_pure(name, no_global_state):
     assert all(torch.equal(a, b.detach()) for a, b in zip(before, batch, strict=True))
 
 
-@each
+@on_whole_draws
 def test_the_order_of_draws_does_not_matter(name):
     batch = random_batch(2, on_policy=OBJECTIVES[name].on_policy_only)
     order = torch.randperm(16, generator=worlds.seeded(5))
@@ -171,7 +174,7 @@ def test_prompts_are_no_special_case(name, kind):
     assert not same(weights(result.policy), weights(model(kind)))
 
 
-@each
+@on_whole_draws
 def test_one_step_lowers_what_is_minimised(name):
     """A large batch and a small step: the exact divergence to the target must fall."""
     from tests.align.test_exact_objectives import claimed

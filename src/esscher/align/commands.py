@@ -30,7 +30,7 @@ from esscher.align.options import (
 from esscher.align.report import write_evaluation_report, write_fit_report
 from esscher.align.run import finish_fit, model_of, prepare
 from esscher.align.samplers import sample as draw
-from esscher.align.train import Info, State
+from esscher.align.state import Info, State
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.record import Record

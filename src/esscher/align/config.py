@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from esscher.align.objectives import get_objective
+from esscher.align.objectives import OBJECTIVES, get_objective
 from esscher.errors import ConfigError
 
 __all__ = ["FitConfig"]
@@ -17,9 +17,10 @@ class FitConfig:
 
     objective: str = "forward_kl"
     """Key of `OBJECTIVES`, such as forward_kl, js, reverse_kl or vargrad; or alpha:<number>."""
-    proposal: Literal["auto", "on_policy", "prior", "adaptive", "mixture"] = "auto"
+    proposal: Literal["auto", "on_policy", "prior", "adaptive", "mixture", "replay"] = "auto"
     """Law that draws the training samples; auto takes the objective's own choice. adaptive is the
-    prior until the policy is closer to the target, mixture half prior and half policy."""
+    prior until the policy is closer to the target, mixture half prior and half policy, replay half
+    policy and half draws of the last 16 steps."""
     steps: int | None = None
     """Optimiser steps."""
     batch: int | None = None
@@ -60,6 +61,12 @@ class FitConfig:
         if chosen.prior_only and self.proposal not in ("auto", "prior"):
             raise ConfigError(
                 f"{self.objective} is about draws of the prior, got proposal={self.proposal!r}"
+            )
+        if self.proposal == "replay" and not chosen.any_law:
+            able = ", ".join(name for name, o in OBJECTIVES.items() if o.any_law)
+            raise ConfigError(
+                f"{self.objective} cannot use draws of past steps again, got proposal='replay'; "
+                f"these can: {able}"
             )
         if self.credit == "token" and (
             self.objective != "forward_kl" or self.proposal not in ("auto", "prior")

@@ -17,7 +17,8 @@ from esscher.align.credit import ENOUGH, Credit, can_credit
 from esscher.align.objectives import Proposal, get_objective
 from esscher.align.propose import propose
 from esscher.align.shared import SharedDraws
-from esscher.align.train import Info, State, init, planned_steps, step
+from esscher.align.state import Info, State
+from esscher.align.train import init, planned_steps, step
 from esscher.core.estimate import Estimate
 from esscher.core.evidence import Moments
 from esscher.core.sample import unreachable
@@ -25,8 +26,8 @@ from esscher.core.target import Target
 from esscher.errors import ConfigError
 from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.language_model import LanguageModel
-from esscher.kit.runs.checkpoint import checkpoint_steps
 from esscher.kit.runs.folder import Run
+from esscher.kit.runs.history import log_row, resume_run
 from esscher.kit.runs.seeds import Streams
 
 __all__ = ["FitResult", "Watcher", "fit", "fitted_moments"]
@@ -201,15 +202,10 @@ class _Keeper:
 
     def resume(self, state: State) -> list[dict[str, Any]]:
         """Continue the run's newest checkpoint, or make its first; returns the rows so far."""
-        if self.run is None:
-            return []
-        if not checkpoint_steps(self.run.path / "state"):
-            # From here on a kill at any moment can go back and drop the rows logged since.
-            self.run.save(0, state.state_dict())
-            return []
-        _, saved = self.run.resume()
-        state.load_state_dict(saved)
-        return [_unflattened(row) for row in self.run.metrics()]
+        saved, rows = resume_run(self.run, state.state_dict())
+        if saved is not None:
+            state.load_state_dict(saved)
+        return rows
 
 
 def _loop(
@@ -221,13 +217,13 @@ def _loop(
     total = planned_steps(state.policy, config)
     history = keeper.resume(state)
     if not history and keeper.watch is not None:
-        _log(history, keeper.run, 0, keeper.watched(state, last=False))
+        log_row(history, keeper.run, 0, keeper.watched(state, last=False))
     while state.done < total and state.stopped is None:
         state, info = advance(state)
         state.stopped = _explosion(info, state, config)
         last = state.done == total or state.stopped is not None
         row = {**info._asdict(), "log_z": state.log_z.estimate()}
-        _log(history, keeper.run, state.done, row | keeper.watched(state, last=last))
+        log_row(history, keeper.run, state.done, row | keeper.watched(state, last=last))
         keeper.save(state, last=last)
         if keeper.on_step is not None:
             keeper.on_step(state.done, total, info, state)
@@ -236,26 +232,6 @@ def _loop(
             state.average.module().load_state_dict(state.best.weights)
         warnings.warn(state.stopped, stacklevel=3)
     return FitResult(state.average, history, state.log_z.estimate(), state.stopped)
-
-
-def _log(history: list[dict[str, Any]], run: Run | None, done: int, row: dict[str, object]) -> None:
-    plain = {k: v.to_json() if isinstance(v, Estimate) else v for k, v in row.items()}
-    history.append({"step": done, **plain})
-    if run is not None:
-        run.log(done, **row)
-
-
-def _unflattened(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of metrics.jsonl as the history has it: estimates nested, no clock."""
-    out: dict[str, Any] = {}
-    for name, value in row.items():
-        owner, _, part = name.rpartition("_")
-        if part in ("se", "n", "ess") and f"{owner}_se" in row:
-            out[owner][part] = value
-        else:
-            out[name] = {"mean": value} if f"{name}_se" in row else value
-    del out["time"]
-    return out
 
 
 def _explosion(info: Info, state: State, config: FitConfig) -> str | None:

@@ -32,9 +32,9 @@ class FitOptions(TargetOptions):
 
     objective: str = "forward_kl"
     """forward_kl, js, reverse_kl, rl, sft_posterior, vargrad, tv, hellinger, chi2_forward,
-    chi2_reverse, alpha:<number>, reinforce, trajectory_balance, dpo, rwr, rwr_iterated,
-    raft_iterated or best_of_n_distillation."""
-    proposal: Literal["auto", "on_policy", "prior", "adaptive", "mixture"] = "auto"
+    chi2_reverse, alpha:<number>, reinforce, trajectory_balance, subtb, ppo, dpo, rwr,
+    grpo, dr_grpo, rwr_iterated, raft_iterated or best_of_n_distillation."""
+    proposal: Literal["auto", "on_policy", "prior", "adaptive", "mixture", "replay"] = "auto"
     """Law that draws the training samples; auto takes the objective's own choice."""
     steps: int | None = None
     """Optimiser steps; by default what suits the model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from esscher.core.law import Context, Draws, Law, contexts_of, join, take
 from esscher.core.target import Target
-from esscher.kit.lm.language_model import LanguageModel
 
 __all__ = ["HalfAndHalf", "Scored", "contexts_for", "floored", "propose", "weigh"]
 
@@ -58,6 +58,26 @@ class Scored(NamedTuple):
             copies=self.copies[rows],
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[Scored]) -> Scored:
+        """All draws one after another; groups stay apart where there are prompts."""
+        first = parts[0]
+        groups, start = [], 0
+        for part in parts:
+            groups.append(part.groups + start)
+            start += 0 if part.context is None else int(part.groups.max()) + 1
+        contexts = [part.context or [] for part in parts]
+        return cls(
+            x=join([part.x for part in parts]),
+            context=None if first.context is None else list(itertools.chain(*contexts)),
+            groups=torch.cat(groups),
+            log_q=torch.cat([part.log_q for part in parts]),
+            log_prior=torch.cat([part.log_prior for part in parts]),
+            log_weight=torch.cat([part.log_weight for part in parts]),
+            copies=torch.cat([part.copies for part in parts]),
+            prior_power=first.prior_power,
+        )
+
     def log_target_floored(self, floor: float) -> Tensor:
         """The same where a draw the evidence rules out counts as -floor nats."""
         return self.prior_power * self.log_prior + floored(self.log_weight, floor)
@@ -68,10 +88,10 @@ class HalfAndHalf:
 
     Args:
         first: the prior.
-        second: the policy.
+        second: another law of the same samples, such as the policy.
     """
 
-    def __init__(self, first: LanguageModel, second: LanguageModel) -> None:
+    def __init__(self, first: Law, second: Law) -> None:
         self.first = first
         self.second = second
 

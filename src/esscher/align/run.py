@@ -13,7 +13,7 @@ from esscher.align.modelling import build_target, load_prior, read_prompts
 from esscher.align.options import FitOptions
 from esscher.align.reference import Reference
 from esscher.align.shared import SharedDraws
-from esscher.align.train import Info, State
+from esscher.align.state import Info, State
 from esscher.align.watch import make_watcher
 from esscher.core.target import Target
 from esscher.kit.lm.language_model import LanguageModel

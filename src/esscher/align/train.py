@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from esscher.align.best import Best, divergence_terms
+from esscher.align.best import divergence_terms
+from esscher.align.by_token import descend_tokens, open_models
 from esscher.align.config import FitConfig
 from esscher.align.credit import HASTE, Credit, first_followed, learn
+from esscher.align.critic import Critic, descend_clipped
 from esscher.align.normaliser import LearntLogZ, LogZ
 from esscher.align.objectives import Batch, Objective, Proposal, get_objective
+from esscher.align.paths import descend_paths
 from esscher.align.propose import HalfAndHalf, Scored, floored, propose
 from esscher.align.shared import SharedDraws
-from esscher.core.estimate import Estimate, from_samples
+from esscher.align.state import Info, State
+from esscher.core.estimate import from_samples
 from esscher.core.importance import effective_sample_size
 from esscher.core.law import Law
 from esscher.core.target import Target
@@ -28,7 +31,7 @@ from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.scoring import gather
 from esscher.kit.runs.seeds import Streams
 
-__all__ = ["Info", "State", "init", "planned_steps", "step"]
+__all__ = ["init", "planned_steps", "step"]
 
 LOG_Z_LR = 0.1
 """Peak learning rate of a learnt normaliser, nats; it follows the policy's schedule."""
@@ -39,102 +42,16 @@ Chunks = Iterable[tuple[Tensor, Tensor]]
 """(index [b], log π [b] with graph) pairs that cover a batch."""
 
 
-@dataclass
-class State:
-    """All that the next step needs; random numbers are named by the step, so none are stored.
-
-    Attributes:
-        policy: the model being trained, changed in place.
-        average: moving average of its weights, the result; the policy itself without averaging.
-        optimiser: Adam over the policy's parameters.
-        proposal: the law that draws batches where it is neither prior nor policy.
-        log_z: running estimate from every draw so far.
-        learnt_log_z: the normaliser as a parameter, for objectives that train it.
-        drift: sums (n, Σd, Σd²) of d = w̃ (log π - log q) since the proposal's last check.
-        best: the result if training has to be stopped.
-        credit: what learns to credit tokens; None where whole sequences are credited.
-        done: steps taken.
-        stopped: why training ended before its last step.
-    """
-
-    policy: LanguageModel
-    average: LanguageModel
-    optimiser: torch.optim.Optimizer
-    proposal: LanguageModel | None = None
-    log_z: LogZ = field(default_factory=LogZ)
-    learnt_log_z: LearntLogZ | None = None
-    drift: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    best: Best = field(default_factory=Best)
-    credit: Credit | None = None
-    done: int = 0
-    stopped: str | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything as nested tensors and numbers."""
-        return {
-            "policy": self.policy.module().state_dict(),
-            "average": self.average.module().state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "proposal": None if self.proposal is None else self.proposal.module().state_dict(),
-            "log_z": list(self.log_z),
-            "learnt_log_z": None if self.learnt_log_z is None else list(self.learnt_log_z),
-            "drift": list(self.drift),
-            "best": self.best.state_dict(),
-            "credit": None if self.credit is None else self.credit.state_dict(),
-            "done": self.done,
-            "stopped": self.stopped,
-        }
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.policy.module().load_state_dict(saved["policy"])
-        self.average.module().load_state_dict(saved["average"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.proposal = None
-        if saved["proposal"] is not None:
-            self.proposal = self.policy.clone()
-            self.proposal.module().load_state_dict(saved["proposal"])
-        self.log_z = LogZ(*saved["log_z"])
-        learnt = saved["learnt_log_z"]
-        self.learnt_log_z = None if learnt is None else LearntLogZ(*learnt)
-        self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
-        self.best = Best.of(saved["best"])
-        if self.credit is not None:
-            self.credit.load_state_dict(saved["credit"])
-        self.done = int(saved["done"])
-        self.stopped = saved["stopped"]
-
-
-class Info(NamedTuple):
-    """What a step saw, on its own draws.
-
-    Attributes:
-        loss: value of the objective's loss; its gradient, not its value, is the estimate.
-        satisfied: share of draws the evidence does not rule out.
-        log_weight: mean evidence log-weight of those draws, nats.
-        ess: effective sample size of the weights P/q, as a share of the batch.
-        kl_prior: KL(π‖p0), importance-weighted where q is not π, nats.
-        grad_norm: before clipping.
-        lr: learning rate used.
-        moved: whether the adaptive proposal was set to the current policy after this step.
-    """
-
-    loss: float
-    satisfied: float
-    log_weight: float | None
-    ess: float
-    kl_prior: Estimate
-    grad_norm: float
-    lr: float
-    moved: bool
-
-
 def init(policy: LanguageModel, config: FitConfig, credit: Credit | None = None) -> State:
     """A fresh state; the policy is trained in place, with tokens credited if there is a credit."""
     parameters = [p for p in policy.module().parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.98), fused=True)
     average = policy.clone() if config.average > 0 else policy
-    return State(policy, average, optimiser, credit=credit)
+    objective = get_objective(config.objective)
+    critic = None
+    if objective.critic:
+        critic = Critic.start(open_models(policy.clone(), policy, objective.name)[0])
+    return State(policy, average, optimiser, credit=credit, critic=critic)
 
 
 def planned_steps(policy: LanguageModel, config: FitConfig) -> int:
@@ -158,7 +75,8 @@ def step(
     """
     objective = get_objective(config.objective)
     law = _law(state, target, objective, config)
-    batch = _batch_size(state, objective, config)
+    replayed = _kind(objective, config) == "replay"
+    batch = _batch_size(state, objective, config) // (2 if replayed else 1)
 
     def draw() -> Scored:
         rng = Streams(config.seed).torch("draws", state.done)
@@ -169,6 +87,9 @@ def step(
     else:
         draws = draw()
     state.log_z = state.log_z.update(draws.log_target - draws.log_q)
+    if replayed:
+        draws = _with_past(state, draws, config)
+    fresh = law is state.policy and not replayed
     steps = planned_steps(state.policy, config)
     late = 0 if state.credit is None else first_followed(steps, batch)
     peak = _peak(state, config, late / steps)
@@ -176,8 +97,11 @@ def step(
     state.optimiser.zero_grad(set_to_none=True)
     if state.credit is not None:
         loss, seen, log_pi = _credited(state, target, draws, steps)
+    elif objective.per_token:
+        loss, log_pi = _by_token(state, target, draws, config, lr)
+        seen = draws
     else:
-        log_pi, chunks = _score(state.policy, draws, known=law is state.policy)
+        log_pi, chunks = _score(state.policy, draws, known=fresh)
         if objective.learns_log_z and state.learnt_log_z is None:
             state.learnt_log_z = LearntLogZ(_known(state.log_z))
         z = _known(state.log_z) if state.learnt_log_z is None else state.learnt_log_z.value
@@ -187,7 +111,7 @@ def step(
             state.learnt_log_z = state.learnt_log_z.moved(slope_z, LOG_Z_LR * lr / peak)
         seen = draws
     grad_norm = _update(state, config, lr)
-    _judge(state, seen, log_pi, config, on_policy=law is state.policy)
+    _judge(state, seen, log_pi, config, on_policy=fresh)
     adaptive = state.credit is None and _kind(objective, config) == "adaptive"
     moved = _reconsider(state, seen, log_pi, config, adaptive=adaptive)
     info = _info(log_pi, seen, loss=loss, grad_norm=grad_norm, lr=lr)
@@ -205,6 +129,26 @@ def _credited(
     return loss, draws.take(rows), log_pi
 
 
+def _by_token(
+    state: State, target: Target, draws: Scored, config: FitConfig, lr: float
+) -> tuple[float, Tensor]:
+    """Add the gradient of a loss over tokens: its value, and log π [B] before any update."""
+    objective = get_objective(config.objective)
+    policy, prior = open_models(state.policy, target.prior, objective.name)
+    if objective.name == "subtb":
+        return descend_paths(policy, prior, target, draws, config.floor)
+    if state.critic is None:
+        return descend_tokens(objective.loss, policy, prior, draws, config.floor)
+
+    def move() -> None:
+        _move(state, config, lr)
+        state.optimiser.zero_grad(set_to_none=True)
+
+    return descend_clipped(
+        state.critic, policy, prior, draws, floor=config.floor, lr=lr, clip=config.clip, move=move
+    )
+
+
 def _kind(objective: Objective, config: FitConfig) -> Proposal:
     return objective.proposal if config.proposal == "auto" else config.proposal
 
@@ -216,12 +160,20 @@ def _known(log_z: LogZ) -> float:
 
 def _law(state: State, target: Target, objective: Objective, config: FitConfig) -> Law:
     kind = _kind(objective, config)
-    if kind == "on_policy":
+    if kind in ("on_policy", "replay"):
         return state.policy
     if kind == "adaptive" and state.proposal is not None:
         return state.proposal
     prior = cast("LanguageModel", target.prior)
     return HalfAndHalf(prior, state.policy) if kind == "mixture" else prior
+
+
+def _with_past(state: State, draws: Scored, config: FitConfig) -> Scored:
+    """The draws and as many of past steps, which they then join."""
+    rng = Streams(config.seed).torch("replay", state.done)
+    past = state.replay.sample(len(draws.log_q), rng)
+    state.replay.add(draws)
+    return draws if past is None else Scored.join([draws, past])
 
 
 def _batch_size(state: State, objective: Objective, config: FitConfig) -> int:
@@ -301,8 +253,8 @@ def _descend(chunks: Chunks, slope: Tensor) -> None:
                 torch.autograd.backward((part * log_prob).sum())
 
 
-def _update(state: State, config: FitConfig, lr: float) -> float:
-    """Clip, step and average; returns the gradient's norm before clipping.
+def _move(state: State, config: FitConfig, lr: float) -> float:
+    """Clip and step; returns the gradient's norm before clipping.
 
     A rate of 0 leaves the optimiser as it is.
     """
@@ -316,6 +268,12 @@ def _update(state: State, config: FitConfig, lr: float) -> float:
         group["lr"] = lr
     if lr > 0:
         state.optimiser.step()
+    return norm
+
+
+def _update(state: State, config: FitConfig, lr: float) -> float:
+    """Move and average; returns the gradient's norm before clipping."""
+    norm = _move(state, config, lr)
     state.done += 1
     if state.average is not state.policy:
         average, module = state.average.module(), state.policy.module()

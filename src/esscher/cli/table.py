@@ -61,6 +61,9 @@ COMMANDS: Mapping[str, Command] = {
     "align evaluate": Command(
         "esscher.align.commands:evaluate", "Measure how close a model is to its target."
     ),
+    "align prefer": Command(
+        "esscher.align.preferences.command:prefer", "Learn from comparisons of texts."
+    ),
     "align compare": Command(
         "esscher.align.commands:compare", "Compare ways to approximate one target."
     ),

@@ -14,7 +14,7 @@ from esscher.core.estimate import Estimate
 from esscher.errors import ConfigError, TargetUnreachableError
 from esscher.kit.lm.tabular import TabularLM
 from tests.align import worlds
-from tests.kit.lm.models import every_sequence, small
+from tests.kit.lm.models import build, every_sequence, small
 
 LM = TabularLM(alphabet=2, max_len=3, seed=5)
 
@@ -182,8 +182,9 @@ def has_c(items):
 
 
 @each
-def test_on_a_network(method):
-    lm = small(max_new=3)
+@pytest.mark.parametrize("kind", ["small", "gpt2"])
+def test_on_a_network(method, kind):
+    lm = build(kind, max_new=3)
     target = Target(lm, Condition(has_c))
     config = SETTINGS[method]
     if method == "twisted_smc":

@@ -13,7 +13,7 @@ from esscher.kit.lm.kernels import BlockKernel, SuffixKernel, log_prob_of
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.tabular import TabularLM
 from esscher.kit.lm.token_model import TokenModel
-from tests.kit.lm.models import every_sequence, small
+from tests.kit.lm.models import KINDS, build, every_sequence, small, vocab_of
 from tests.worlds import seeded
 
 LM = TabularLM(alphabet=2, max_len=4, seed=2)
@@ -76,17 +76,19 @@ def test_blocks_keep_the_length_and_what_surrounds_them():
     assert float(move.log_q_ratio[same].abs().max()) < 1e-5
 
 
-def test_scores_of_beginnings_add_up():
-    lm = small(max_new=3)
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_of_beginnings_add_up(kind):
+    lm = build(kind, max_new=3)
     assert isinstance(lm, TokenModel)
-    x = every_sequence(4, 3)
+    v = vocab_of(lm)
+    x = every_sequence(v, 3)
     prompts = lm.prompts(None, len(x))
     torch.testing.assert_close(log_prob_of(lm, x, prompts), lm.log_prob(x), atol=1e-5, rtol=0)
     nothing = Sequences(x.tokens, torch.zeros_like(x.lengths), torch.zeros_like(x.finished))
     assert float(log_prob_of(lm, nothing, prompts).abs().max()) == 0.0
     # All strings of one token, ended or not: their beginnings sum to one.
-    one = Sequences(torch.arange(4)[:, None], torch.ones(4).long(), torch.arange(4) == 0)
-    assert float(log_prob_of(lm, one, prompts[:4]).logsumexp(0)) == pytest.approx(0.0, abs=1e-6)
+    one = Sequences(torch.arange(v)[:, None], torch.ones(v).long(), torch.arange(v) == 0)
+    assert float(log_prob_of(lm, one, prompts[:v]).logsumexp(0)) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_block_has_a_token():

@@ -7,9 +7,8 @@ import torch
 
 from esscher.errors import ConfigError, NumericsError
 from esscher.kit.lm.smc import smc
-from esscher.kit.lm.twist import Twist
 from tests import worlds
-from tests.kit.lm.models import every_sequence, small
+from tests.kit.lm.models import KINDS, build, every_sequence, start_of, vocab_of
 from tests.worlds import ALPHABET, EOS, MAX_LEN, PREFIXES, SEQUENCES, seeded
 
 PHI = dict(zip(SEQUENCES, worlds.toy_target().log_weight(torch.arange(364)).tolist(), strict=True))
@@ -175,24 +174,26 @@ def test_one_seed_one_result():
     assert run(16, 3).log_z == run(16, 3).log_z != run(16, 4).log_z
 
 
-def test_on_a_network_with_a_learnt_form_of_twist():
-    lm = small(max_new=3)
-    twist = Twist(lm.network)
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_network_with_a_learnt_form_of_twist(kind):
+    lm = build(kind, max_new=3)
+    twist = lm.twist()
+    scale = 1.0 if kind == "small" else 0.25
     with torch.no_grad():
-        twist.choice.normal_(0.0, 1.0, generator=seeded(0))
-        twist.level.normal_(0.0, 1.0, generator=seeded(1))
+        twist.choice.normal_(0.0, scale, generator=seeded(0))
+        twist.level.normal_(0.0, scale, generator=seeded(1))
 
     def allowed(x):
         has = [2 in row for row in x.lists(keep_end=False)]
         return torch.where(torch.tensor(has), 0.0, -torch.inf).double()
 
-    everything = every_sequence(4, 3)
+    everything = every_sequence(vocab_of(lm), 3)
     log_z = float((lm.log_prob(everything) + allowed(everything)).logsumexp(0))
     for guide in (None, twist):
         z = [
             smc(
                 lm.network,
-                torch.tensor([0]),
+                torch.tensor([start_of(lm)]),
                 8,
                 allowed,
                 guide=guide,
@@ -200,10 +201,10 @@ def test_on_a_network_with_a_learnt_form_of_twist():
                 end=0,
                 rng=seeded(seed),
             )
-            for seed in range(200)
+            for seed in range(100)
         ]
         values = torch.tensor([math.exp(r.log_z - log_z) for r in z])
-        assert abs(values.mean().item() - 1) < 3.5 * values.std().item() / 200**0.5
+        assert abs(values.mean().item() - 1) < 3.5 * values.std().item() / 100**0.5
         for r in z[:20]:
             alive = r.log_weight > -torch.inf
             assert torch.equal(alive, allowed(r.x) == 0)

@@ -15,11 +15,14 @@ from esscher.align.objectives.best_of_n import best_of_n_distillation, raft_iter
 from esscher.align.objectives.dpo import dpo
 from esscher.align.objectives.f_divergence import f_divergence
 from esscher.align.objectives.forward_kl import forward_kl
+from esscher.align.objectives.grpo import dr_grpo, grpo
+from esscher.align.objectives.ppo import ppo
 from esscher.align.objectives.reinforce import reinforce
 from esscher.align.objectives.reverse_kl import reverse_kl
 from esscher.align.objectives.rl import rl
 from esscher.align.objectives.rwr import rwr, rwr_iterated
 from esscher.align.objectives.sft_posterior import sft_posterior
+from esscher.align.objectives.subtb import subtb
 from esscher.align.objectives.trajectory_balance import trajectory_balance
 from esscher.align.objectives.vargrad import vargrad
 from esscher.core.divergence import Divergence, get_divergence
@@ -27,7 +30,7 @@ from esscher.errors import ConfigError
 
 __all__ = ["OBJECTIVES", "Batch", "Objective", "Proposal", "get_objective", "is_objective"]
 
-Proposal = Literal["on_policy", "prior", "adaptive", "mixture"]
+Proposal = Literal["on_policy", "prior", "adaptive", "mixture", "replay"]
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,25 @@ class Objective:
         noisy: whether its gradient noise stays at the optimum, so that it takes larger batches.
         on_policy_only: whether draws from another law make it wrong or useless.
         prior_only: whether it is about the prior's draws and no others.
+        any_law: whether p* is its optimum whichever law drew, without weights, so that draws of
+            past steps can be used again.
         learns_log_z: whether the normaliser is a parameter that it trains.
+        per_token: whether its loss is of tokens, which needs models that are open token by token.
+        critic: whether a value of prefixes is trained beside the policy.
     """
 
     name: str
-    loss: Callable[[Batch], Tensor]
+    loss: Callable[[Any], Tensor]
     minimises: str | None
     proposal: Proposal
     needs_floor: bool = False
     on_policy_only: bool = False
     prior_only: bool = False
     noisy: bool = False
+    any_law: bool = False
     learns_log_z: bool = False
+    per_token: bool = False
+    critic: bool = False
 
 
 def _of(divergence: Divergence) -> Objective:
@@ -81,7 +91,9 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
             Objective("reverse_kl", reverse_kl, "KL(π‖p*)", needs_floor=True, **ON_POLICY),
             Objective("rl", rl, None, needs_floor=True, **ON_POLICY),
             Objective("sft_posterior", sft_posterior, "KL(p*‖π)", "prior", noisy=True),
-            Objective("vargrad", vargrad, "Var_q[log π/P]", "adaptive", needs_floor=True),
+            Objective(
+                "vargrad", vargrad, "Var_q[log π/P]", "adaptive", needs_floor=True, any_law=True
+            ),
             *(_of(get_divergence(name)) for name in ("tv", "hellinger", "chi2_forward")),
             _of(get_divergence("chi2_reverse")),
             _of(get_divergence("alpha:0.5")),
@@ -94,10 +106,31 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
                 "E_q[(log Z_θ π/P)²]",
                 "adaptive",
                 needs_floor=True,
+                any_law=True,
                 learns_log_z=True,
+            ),
+            Objective(
+                "subtb",
+                subtb,
+                "E_q[(Δ log π/F)²]",
+                "adaptive",
+                needs_floor=True,
+                any_law=True,
+                per_token=True,
+            ),
+            Objective(
+                "ppo",
+                ppo,
+                "KL(π‖p*)",
+                needs_floor=True,
+                per_token=True,
+                critic=True,
+                **ON_POLICY,
             ),
             Objective("dpo", dpo, "Bradley-Terry loss of log π/p0", "prior", needs_floor=True),
             Objective("rwr", rwr, "KL(p*‖π)", "prior", noisy=True),
+            Objective("grpo", grpo, None, needs_floor=True, per_token=True, **ON_POLICY),
+            Objective("dr_grpo", dr_grpo, None, needs_floor=True, per_token=True, **ON_POLICY),
             Objective("rwr_iterated", rwr_iterated, None, noisy=True, **ON_POLICY),
             Objective("raft_iterated", raft_iterated, None, noisy=True, **ON_POLICY),
             Objective(

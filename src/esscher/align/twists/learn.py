@@ -6,18 +6,19 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from esscher.align.normaliser import LogZ
-from esscher.align.propose import Scored, propose
+from esscher.align.propose import HalfAndHalf, Scored, propose
 from esscher.align.twists.losses import TWIST_LOSSES, TwistBatch
+from esscher.core.law import Law
 from esscher.core.sample import unreachable
 from esscher.core.target import Target
 from esscher.errors import ConfigError, NumericsError
-from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.lm.guided import GuidedLaw
 from esscher.kit.lm.pretrain import cosine_lr
 from esscher.kit.lm.scoring import Pass
 from esscher.kit.lm.token_model import TokenModel
@@ -45,6 +46,9 @@ class TwistConfig:
     """Optimiser steps."""
     batch: int = 256
     """Draws per step."""
+    proposal: Literal["prior", "mixture"] = "mixture"
+    """Law that draws them: the prior, or half of them the prior led by the twist as it is, which
+    meets rare evidence more often."""
     lr: float = 1e-3
     """Peak learning rate of Adam."""
     warmup: int = 10
@@ -65,6 +69,8 @@ class TwistConfig:
             raise ConfigError(
                 f"unknown twist method {self.method!r}{hint} Known: {', '.join(TWIST_LOSSES)}"
             )
+        if self.proposal not in ("prior", "mixture"):
+            raise ConfigError(f"proposal must be 'prior' or 'mixture', got {self.proposal!r}")
         for name, low in (("steps", 1), ("batch", 2), ("pilot", 1), ("warmup", 0), ("seed", 0)):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} must be at least {low}, got {getattr(self, name)}")
@@ -174,22 +180,23 @@ def open_prior(target: Target) -> TokenModel:
     return target.prior
 
 
-def _draw(target: Target, prior: LanguageModel, n: int, rng: torch.Generator) -> Scored:
-    return propose(prior, target, n, prompts=None, group=1, rng=rng)
+def _draw(target: Target, law: Law, n: int, rng: torch.Generator) -> Scored:
+    return propose(law, target, n, prompts=None, group=1, rng=rng)
 
 
 def twist_step(
     state: TwistState, target: Target, config: TwistConfig
 ) -> tuple[TwistState, TwistInfo]:
-    """Draw a batch of the prior and move the twist; the state is changed in place and returned.
+    """Draw a batch and move the twist; the state is changed in place and returned.
 
     Raises:
         NumericsError: if the loss or its gradient is not finite.
     """
     prior = open_prior(target)
     rng = Streams(config.seed).torch("twist", state.done)
-    draws = _draw(target, prior, config.batch, rng)
-    state.log_z = state.log_z.update(draws.log_weight)
+    led = HalfAndHalf(prior, GuidedLaw(prior, state.twist))
+    draws = _draw(target, led if config.proposal == "mixture" else prior, config.batch, rng)
+    state.log_z = state.log_z.update(draws.log_weight + draws.log_prior - draws.log_q)
     lr = cosine_lr(state.done, config.steps, config.lr, config.warmup, 0.02)
     state.optimiser.zero_grad(set_to_none=True)
     norm = math.nan
@@ -222,7 +229,8 @@ def _differentiate(
     if config.method == "path_consistency":
         log_phi = log_phi.clamp(min=-config.floor)
     parts = list(prior.passes(draws.x))
-    batch = _look(twist, prior, parts, log_phi, log_z)
+    seen = draws._replace(log_weight=log_phi)
+    batch = _look(twist, prior, parts, seen, log_z)
     with torch.enable_grad():
         leaf = batch.log_psi.requires_grad_()
         loss = TWIST_LOSSES[config.method](batch._replace(log_psi=leaf))
@@ -242,9 +250,14 @@ def _log_psi_of(twist: Any, part: Pass) -> Tensor:
 
 @torch.no_grad()
 def _look(
-    twist: Any, prior: TokenModel, parts: list[Pass], log_phi: Tensor, log_z: float
+    twist: Any,
+    prior: TokenModel,
+    parts: list[Pass],
+    draws: Scored,
+    log_z: float,
 ) -> TwistBatch:
     """What the twist says now of every prefix, [B, T]."""
+    log_phi = draws.log_weight
     n, width = len(log_phi), max(int(part.lengths.max()) for part in parts)
     psi = log_phi[:, None].repeat(1, width)
     value = log_phi[:, None].repeat(1, width + 1)
@@ -258,7 +271,6 @@ def _look(
         log_p0 = prior.token_logits(part.ids, part.mask).log_softmax(-1)
         psi[part.rows[row], t] = every.gather(1, part.target[:, None])[:, 0].double()
         value[part.rows[row], t] = (log_p0 + every).logsumexp(-1).double()
+    log_w0 = draws.log_prior - draws.log_q
     # value[t] is of the prefix of length t; log_next[t] of length t + 1, and φ at the end.
-    return TwistBatch(
-        psi, inside, value[:, 1:], log_phi, torch.zeros_like(log_phi), torch.tensor(log_z)
-    )
+    return TwistBatch(psi, inside, value[:, 1:], log_phi, log_w0, torch.tensor(log_z))

@@ -19,7 +19,7 @@ from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.gpt import GPT, GPTConfig
 from esscher.kit.lm.language_model import Recipe, contexts_of
 from esscher.kit.lm.scoring import Pass, gather, graph_bytes, passes, prompt_ids, score_chunks
-from esscher.kit.lm.sequences import Sequences
+from esscher.kit.lm.sequences import Sequences, Texts
 from esscher.kit.lm.tokenizer import END, BytePairTokenizer
 from esscher.kit.lm.twist import Twist
 
@@ -120,8 +120,8 @@ class SmallLM:
         return sequences
 
     def items(self, x: Sequences) -> list[str]:
-        """The texts."""
-        return self.tokenizer.decode(x.lists(keep_end=False))
+        """The texts, which remember their token ids."""
+        return Texts(self.tokenizer.decode(x.lists(keep_end=False)), x, self.tokenizer)
 
     def encode(self, texts: Sequence[str]) -> Sequences:
         """Texts as finished sequences, cut at max_new tokens."""

@@ -15,9 +15,10 @@ from esscher.errors import ConfigError, DataError, NumericsError
 from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.hf_folder import DEFAULT_MAX_NEW, read_folder, write_folder
 from esscher.kit.lm.hf_network import HFNetwork
+from esscher.kit.lm.hf_twist import HFTwist
 from esscher.kit.lm.language_model import Recipe, contexts_of
-from esscher.kit.lm.scoring import gather, graph_bytes, passes, prompt_ids, score_chunks
-from esscher.kit.lm.sequences import Sequences
+from esscher.kit.lm.scoring import Pass, gather, graph_bytes, passes, prompt_ids, score_chunks
+from esscher.kit.lm.sequences import Sequences, Texts
 from esscher.kit.lm.tokenizer import why_not_encodable
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class TransformersLM:
         self.end: int = tokenizer.eos_token_id
         bos = tokenizer.bos_token_id
         self.start: int = self.end if bos is None else bos
-        self._network = HFNetwork(model)
+        self.network = HFNetwork(model)
         model.train(False)
 
     @classmethod
@@ -114,13 +115,14 @@ class TransformersLM:
 
     def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n texts; `context` is one prompt or n of them."""
-        prompts = self._prompts(context, n)
+        prompts = self.prompts(context, n)
         return self._draw(prompts, self.max_new, rng)
 
     def _draw(self, prompts: list[list[int]], max_new: int, rng: torch.Generator) -> Draws:
-        return generate_by_prompt(self._network, prompts, max_new=max_new, end=self.end, rng=rng)
+        return generate_by_prompt(self.network, prompts, max_new=max_new, end=self.end, rng=rng)
 
-    def _prompts(self, context: Context, n: int) -> list[list[int]]:
+    def prompts(self, context: Context, n: int) -> list[list[int]]:
+        """Id lists of one prompt per text, start token included."""
         room = None if self.context is None else self.context - self.max_new
         contexts = contexts_of(context, n)
         return prompt_ids(contexts, n, start=self.start, encode=self._ids, room=room)
@@ -145,16 +147,35 @@ class TransformersLM:
         self, x: Sequences, *, context: Context = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, log-probability with graph) pairs; rows of similar length share a pass."""
-        prompts = self._prompts(context, len(x))
-        parts = passes(x, prompts, max_new=self.max_new, tokens=self._chunk_tokens())
-        return score_chunks(self._network.token_log_prob, parts)
+        return score_chunks(self.network.token_log_prob, self.passes(x, context=context))
+
+    def passes(self, x: Sequences, *, context: Context = None) -> Iterator[Pass]:
+        """The batch as the network reads it; rows of similar length share a pass."""
+        prompts = self.prompts(context, len(x))
+        return passes(x, prompts, max_new=self.max_new, tokens=self._chunk_tokens())
+
+    def token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(ids [b, t], mask [b, t]) -> logits [N, V] at the masked positions, on the CPU."""
+        return self.network.token_logits(ids, mask).cpu()
+
+    def twist(self, *, bounded: bool = True) -> HFTwist:
+        """An untrained twist of this law: a head on the states of this very network."""
+        return HFTwist(self.network, bounded=bounded)
+
+    def sequences(self, x: Sequences) -> Sequences:
+        """The samples, which are token sequences."""
+        return x
+
+    def of_sequences(self, sequences: Sequences) -> Sequences:
+        """Token sequences as samples."""
+        return sequences
 
     def graph_bytes(self, x: Sequences, *, context: Context = None) -> int:
         """About how many bytes the graphs of all chunks take together."""
         config = self.model.config.get_text_config()
         return graph_bytes(
             x,
-            self._prompts(context, len(x)),
+            self.prompts(context, len(x)),
             tokens=self._chunk_tokens(),
             layers=config.num_hidden_layers,
             width=config.hidden_size,
@@ -166,13 +187,13 @@ class TransformersLM:
         return min(CHUNK_TOKENS, CHUNK_LOGITS // _vocab_size(self.model))
 
     def items(self, x: Sequences) -> list[str]:
-        """The texts, without special tokens."""
+        """The texts, without special tokens; they remember their token ids."""
         if not len(x):
             return []
         texts: list[str] = self.tokenizer.batch_decode(
             x.lists(keep_end=False), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return texts
+        return Texts(texts, x, self.tokenizer)
 
     def encode(self, texts: Sequence[str]) -> Sequences:
         """Texts as finished sequences, cut at max_new tokens; names of special tokens are text."""
@@ -190,7 +211,7 @@ class TransformersLM:
 
     def _check_agreement(self) -> None:
         max_new = min(self.max_new, CHECKED_TOKENS)
-        prompts = self._prompts(None, 4)
+        prompts = self.prompts(None, 4)
         drawn = self._draw(prompts, max_new, torch.Generator().manual_seed(0))
         gap = float((self.log_prob(drawn.x) - drawn.log_prob).abs().max())
         half = self.model.dtype in {torch.bfloat16, torch.float16}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from esscher.errors import ConfigError
 from esscher.kit.lm.generate import Decoder
 from esscher.kit.lm.scoring import Pass
 from esscher.kit.require import require
@@ -15,7 +17,7 @@ from esscher.kit.require import require
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel
 
-__all__ = ["HFDecoder", "HFNetwork"]
+__all__ = ["HFDecoder", "HFNetwork", "base_of"]
 
 
 class HFNetwork:
@@ -37,64 +39,117 @@ class HFNetwork:
         Returns logits [n, V] of what follows and the decoder that goes on with the n rows.
         """
         del max_new
-        cache = require("transformers", extra="lm").DynamicCache(config=self.model.config)
-        decoder = HFDecoder(self, cache, prompts.shape[1])
-        logits = self.last_logits(prompts, cache, start=0)[owner]
-        decoder.select(owner)
-        return logits, decoder
+        return self.decode(self._last_logits, prompts, owner)
 
-    def last_logits(self, ids: Tensor, cache: DynamicCache, start: int) -> Tensor:
-        """New ids [B, t] from position `start` on -> logits [B, V] on the CPU, float32 or wider."""
+    def decode(self, read: Read, prompts: Tensor, owner: Tensor) -> tuple[Tensor, HFDecoder]:
+        """What `read` gives after the prompts, [n, …] by row, and how to go on."""
+        cache = require("transformers", extra="lm").DynamicCache(config=self.model.config)
+        decoder = HFDecoder(read, cache, self.model.device, prompts.shape[1])
+        first = read(prompts, cache, 0)[owner]
+        decoder.select(owner)
+        return first, decoder
+
+    def _last_logits(self, ids: Tensor, cache: DynamicCache, start: int) -> Tensor:
         keep: dict[str, Any] = {"logits_to_keep": 1} if self._keeps else {}
-        output = self._forward(ids, start, past_key_values=cache, use_cache=True, **keep)
-        logits: Tensor = output.logits[:, -1]
-        return logits.to("cpu", torch.promote_types(logits.dtype, torch.float32))
+        output = self._forward(
+            self.model, ids, start, past_key_values=cache, use_cache=True, **keep
+        )
+        return _wide(output.logits[:, -1]).cpu()
+
+    def last_states(self, ids: Tensor, cache: DynamicCache, start: int) -> Tensor:
+        """New ids [B, t] from position `start` on -> states [B, d] of their last, frozen."""
+        with torch.no_grad():
+            output = self._forward(
+                base_of(self.model), ids, start, past_key_values=cache, use_cache=True
+            )
+        return _wide(output.last_hidden_state[:, -1])
 
     def token_log_prob(self, part: Pass) -> Tensor:
         """Log-probabilities [N] of a pass's target tokens, float32 or wider."""
-        logits = self._token_logits(part.ids, part.mask)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = self.token_logits(part.ids, part.mask)
         target = part.target.to(logits.device)
         return -nn.functional.cross_entropy(logits, target, reduction="none")
 
-    def _token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def token_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(ids [B, t], mask [B, t]) -> logits [N, V] at the masked positions, row by row.
 
         Rows are padded on the right, after their last masked position. Columns in which no row is
         masked never reach the vocabulary projection where the model can be told so.
         """
-        real = mask.flip(1).cumsum(1).flip(1) > 0
         columns = mask.any(0).nonzero()[:, 0].to(self.model.device)
         keep: dict[str, Any] = {"logits_to_keep": columns} if self._keeps else {}
-        output = self._forward(
-            ids, 0, attention_mask=real.long().to(self.model.device), use_cache=False, **keep
-        )
+        output = self._forward(self.model, ids, 0, **_unpadded(mask, self.model.device), **keep)
         logits: Tensor = output.logits if self._keeps else output.logits[:, columns]
-        return logits[mask.to(logits.device)[:, columns]]
+        return _wide(logits[mask.to(logits.device)[:, columns]])
 
-    def _forward(self, ids: Tensor, start: int, **inputs: Any) -> Any:
+    @torch.no_grad()
+    def states_at(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(ids [B, t], mask [B, t]) -> states [N, d] at the masked positions, frozen."""
+        base = base_of(self.model)
+        output = self._forward(base, ids, 0, **_unpadded(mask, self.model.device))
+        states: Tensor = output.last_hidden_state
+        return _wide(states[mask.to(states.device)])
+
+    def _forward(self, model: nn.Module, ids: Tensor, start: int, **inputs: Any) -> Any:
         self.model.train(False)
         ids = ids.to(self.model.device)
         if self._positions:
             position = torch.arange(start, start + ids.shape[1], device=ids.device)
             inputs["position_ids"] = position.expand(ids.shape)
-        return self.model(input_ids=ids, **inputs)
+        return model(input_ids=ids, **inputs)
+
+
+def _unpadded(mask: Tensor, device: torch.device) -> dict[str, Any]:
+    """What tells a model where rows end: after their last masked position."""
+    real = mask.flip(1).cumsum(1).flip(1) > 0
+    return {"attention_mask": real.long().to(device), "use_cache": False}
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def base_of(model: PreTrainedModel) -> nn.Module:
+    """The model without its vocabulary projection.
+
+    Raises:
+        ConfigError: if its class does not say which part that is.
+    """
+    base: nn.Module = model.base_model
+    if base is model:
+        raise ConfigError(
+            f"{type(model).__name__} has no base model without its vocabulary projection, so its "
+            "hidden states cannot be read"
+        )
+    return base
+
+
+Read = Callable[[Tensor, "DynamicCache", int], Tensor]
+"""(ids [B, t], cache, position of the first) -> what is said of the token after them, [B, …]."""
 
 
 class HFDecoder:
-    """Rows that continue one prompt, a token at a time."""
+    """Rows that continue one prompt, a token at a time.
 
-    def __init__(self, network: HFNetwork, cache: DynamicCache, length: int) -> None:
-        self.network = network
-        self.cache = cache
-        self.length = length
+    Args:
+        read: appends ids to the cache and says what follows.
+        cache: keys and values of the rows.
+        device: of the cache.
+        length: tokens read so far.
+    """
+
+    def __init__(self, read: Read, cache: DynamicCache, device: torch.device, length: int) -> None:
+        self._read = read
+        self._cache = cache
+        self._device = device
+        self._length = length
 
     def step(self, ids: Tensor) -> Tensor:
-        """Append ids [B]; logits [B, V] of what follows."""
-        logits = self.network.last_logits(ids[:, None], self.cache, self.length)
-        self.length += 1
-        return logits
+        """Append ids [B]; what `read` says of the next token, [B, …]."""
+        found = self._read(ids[:, None], self._cache, self._length)
+        self._length += 1
+        return found
 
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) the given batch rows."""
-        self.cache.batch_select_indices(rows.to(self.network.model.device))
+        self._cache.batch_select_indices(rows.to(self._device))

@@ -44,7 +44,7 @@ class PretrainConfig:
     width: int = 128
     layers: int = 4
     heads: int = 4
-    steps: int = 770
+    steps: int = 730
     batch: int = 48
     lr: float = 3e-3
     matrix_lr: float = 6e-3

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from esscher.errors import ShapeError
 
-__all__ = ["Sequences"]
+__all__ = ["Sequences", "Texts"]
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,20 @@ class Sequences:
         """Token-id lists, with or without the end token."""
         cut = self.lengths if keep_end else self.lengths - self.finished.long()
         return [row[:n] for row, n in zip(self.tokens.tolist(), cut.tolist(), strict=True)]
+
+
+class Texts(list[str]):
+    """The texts of sequences, which remember their token ids.
+
+    Two sequences can spell one text, so evidence that reads tokens must not encode it again.
+
+    Args:
+        texts: B texts.
+        sequences: the B sequences they spell.
+        tokenizer: what the ids belong to.
+    """
+
+    def __init__(self, texts: Sequence[str], sequences: Sequences, tokenizer: object) -> None:
+        super().__init__(texts)
+        self.sequences = sequences
+        self.tokenizer = tokenizer

@@ -1,0 +1,117 @@
+"""What a fit carries from step to step, and what a step saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import torch
+
+from esscher.align.best import Best
+from esscher.align.credit import Credit
+from esscher.align.critic import Critic
+from esscher.align.normaliser import LearntLogZ, LogZ
+from esscher.align.replay import Replay
+from esscher.core.estimate import Estimate
+from esscher.kit.lm.language_model import LanguageModel
+
+__all__ = ["Info", "State"]
+
+
+@dataclass
+class State:
+    """All that the next step needs; random numbers are named by the step, so none are stored.
+
+    Attributes:
+        policy: the model being trained, changed in place.
+        average: moving average of its weights, the result; the policy itself without averaging.
+        optimiser: Adam over the policy's parameters.
+        proposal: the law that draws batches where it is neither prior nor policy.
+        log_z: running estimate from every draw so far.
+        learnt_log_z: the normaliser as a parameter, for objectives that train it.
+        drift: sums (n, Σd, Σd²) of d = w̃ (log π - log q) since the proposal's last check.
+        best: the result if training has to be stopped.
+        credit: what learns to credit tokens; None where whole sequences are credited.
+        replay: draws of the last steps, for the proposal of that name.
+        critic: what learns the worth of prefixes, for objectives that have one.
+        done: steps taken.
+        stopped: why training ended before its last step.
+    """
+
+    policy: LanguageModel
+    average: LanguageModel
+    optimiser: torch.optim.Optimizer
+    proposal: LanguageModel | None = None
+    log_z: LogZ = field(default_factory=LogZ)
+    learnt_log_z: LearntLogZ | None = None
+    drift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    best: Best = field(default_factory=Best)
+    credit: Credit | None = None
+    replay: Replay = field(default_factory=Replay)
+    critic: Critic | None = None
+    done: int = 0
+    stopped: str | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything as nested tensors and numbers."""
+        return {
+            "policy": self.policy.module().state_dict(),
+            "average": self.average.module().state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "proposal": None if self.proposal is None else self.proposal.module().state_dict(),
+            "log_z": list(self.log_z),
+            "learnt_log_z": None if self.learnt_log_z is None else list(self.learnt_log_z),
+            "drift": list(self.drift),
+            "best": self.best.state_dict(),
+            "credit": None if self.credit is None else self.credit.state_dict(),
+            "replay": self.replay.state_dict(),
+            "critic": None if self.critic is None else self.critic.state_dict(),
+            "done": self.done,
+            "stopped": self.stopped,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.policy.module().load_state_dict(saved["policy"])
+        self.average.module().load_state_dict(saved["average"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.proposal = None
+        if saved["proposal"] is not None:
+            self.proposal = self.policy.clone()
+            self.proposal.module().load_state_dict(saved["proposal"])
+        self.log_z = LogZ(*saved["log_z"])
+        learnt = saved["learnt_log_z"]
+        self.learnt_log_z = None if learnt is None else LearntLogZ(*learnt)
+        self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
+        self.best = Best.of(saved["best"])
+        if self.credit is not None:
+            self.credit.load_state_dict(saved["credit"])
+        self.replay = Replay.of(saved["replay"])
+        if self.critic is not None:
+            self.critic.load_state_dict(saved["critic"])
+        self.done = int(saved["done"])
+        self.stopped = saved["stopped"]
+
+
+class Info(NamedTuple):
+    """What a step saw, on its own draws.
+
+    Attributes:
+        loss: value of the objective's loss; its gradient, not its value, is the estimate.
+        satisfied: share of draws the evidence does not rule out.
+        log_weight: mean evidence log-weight of those draws, nats.
+        ess: effective sample size of the weights P/q, as a share of the batch.
+        kl_prior: KL(π‖p0), importance-weighted where q is not π, nats.
+        grad_norm: before clipping.
+        lr: learning rate used.
+        moved: whether the adaptive proposal was set to the current policy after this step.
+    """
+
+    loss: float
+    satisfied: float
+    log_weight: float | None
+    ess: float
+    kl_prior: Estimate
+    grad_norm: float
+    lr: float
+    moved: bool
