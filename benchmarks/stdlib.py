@@ -25,7 +25,7 @@ from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.stdlib import compiles
 from esscher.kit.runs.seeds import Streams
 
-STEPS = {True: 60, False: 270}
+STEPS = {True: 60, False: 285}
 DRAWS = {True: 1000, False: 2000}
 
 

@@ -221,5 +221,5 @@ def test_what_cannot_be_twisted():
     table = worlds.toy().table()
     with pytest.raises(ConfigError, match="open, got a Table"):
         learn_twist(Target(table, Condition(lambda items: [True] * len(items))))
-    with pytest.raises(NumericsError, match="lower lr"):
+    with pytest.raises(NumericsError, match="lower the learning rate"):
         learn_twist(worlds.toy(), TwistConfig("fudge", steps=30, batch=64, lr=500.0, clip=1e9))

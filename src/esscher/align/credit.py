@@ -9,7 +9,8 @@ This is the gradient of `objectives.forward_kl` with its two expectations taken 
 rest of the sequence by the twist, over the next token by the sum. With the true twist it vanishes
 at π = p* on every prefix, and what a draw costs is shared by all its prefixes. The twist is learnt
 on the same draws by cross-entropy with λ-returns, whose value of a prefix is the sum above, so that
-both agree.
+both agree. Where the prior seldom satisfies the evidence, half of the draws are led by the twist,
+and all are weighted back to the prior.
 
 Reference: Korbak et al. (2022) for the objective; Yang and Klein (2021, FUDGE) and Zhao et al.
 (2024) for twists; Sutton and Barto (2018), section 12.8, for expected λ-returns.
@@ -20,20 +21,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from esscher.align.propose import Scored
+from esscher.align.propose import HalfAndHalf, Scored
 from esscher.core.evidence import Condition
+from esscher.core.law import Law
 from esscher.core.target import Target
 from esscher.errors import NumericsError
 from esscher.kit.lm.causal import SmallLM
+from esscher.kit.lm.guided import GuidedLaw
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.muon import muon_and_adamw, scale_rates
 from esscher.kit.lm.pretrain import cosine_lr
 from esscher.kit.lm.scoring import Pass
+from esscher.kit.lm.token_model import TokenModel
 from esscher.kit.lm.twist import Twist
 
 __all__ = [
@@ -64,15 +68,24 @@ LR, CHOICE_LR, MATRIX_LR = 1e-3, 4e-3, 3e-3
 WARMUP = 5
 FLOOR = 0.02
 ENOUGH = 0.05
-"""Share of the prior's draws that has to satisfy the evidence, so that there is much to learn."""
+"""Share of the prior's draws that has to satisfy the evidence for them to be enough."""
+SOME = 0.004
+"""Share without which nothing can be learnt to begin with."""
 
 
 @dataclass
 class Credit:
-    """The twist and its optimisers."""
+    """The twist and its optimisers.
+
+    Attributes:
+        twist: of the prior.
+        optimisers: of the twist's parameters.
+        rare: whether half of the draws are led by the twist.
+    """
 
     twist: Twist
     optimisers: list[torch.optim.Optimizer]
+    rare: bool = False
 
     @classmethod
     def start(cls, prior: SmallLM, satisfied: float) -> Credit:
@@ -88,7 +101,13 @@ class Credit:
             weight_decay=0.01,
             matrix_decay=0.01,
         )
-        return cls(twist, optimisers)
+        return cls(twist, optimisers, rare=satisfied < ENOUGH)
+
+    def law(self, prior: SmallLM) -> Law:
+        """What draws the next batch."""
+        if not self.rare:
+            return prior
+        return HalfAndHalf(prior, GuidedLaw(cast("TokenModel", prior), self.twist))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as nested tensors and numbers."""
@@ -107,7 +126,7 @@ def can_credit(policy: LanguageModel, target: Target, satisfied: float) -> bool:
     hard = all(isinstance(e, Condition) for e in target.evidence)
     plain = target.prior_power == target.evidence_power == 1.0 and target.floor is None
     ours = isinstance(policy, SmallLM) and isinstance(target.prior, SmallLM)
-    return ours and hard and plain and ENOUGH <= satisfied < 1.0
+    return ours and hard and plain and SOME <= satisfied < 1.0
 
 
 def learn(
@@ -120,13 +139,13 @@ def learn(
     done: int,
     steps: int,
 ) -> tuple[float, Tensor, Tensor]:
-    """Some updates of the twist on the prior's draws, and the policy's gradient on some of them.
+    """Some updates of the twist on a batch of draws, and the policy's gradient on some of them.
 
     Args:
         credit: changed in place.
         policy: its gradient is added to; it does not move.
-        prior: drew the draws.
-        draws: of the prior.
+        prior: of the target.
+        draws: of `Credit.law`.
         z: current estimate of Z.
         done: steps taken.
         steps: steps planned.
@@ -139,6 +158,7 @@ def learn(
         NumericsError: if the cross-entropy is not finite.
     """
     outcome = (draws.log_weight > -torch.inf).float()
+    weight = (draws.log_prior - draws.log_q).exp().float()
     scale_rates(credit.optimisers, cosine_lr(done, steps, 1.0, WARMUP, FLOOR))
     n = len(outcome)
     first = first_followed(steps, n)
@@ -153,11 +173,12 @@ def learn(
     for followed, rest in updates:
         credit.twist.zero_grad(set_to_none=True)
         for part in _passes(prior, draws, followed):
-            worth, loss = _learn_twist(credit.twist, prior, part, outcome)
+            worth, loss = _learn_twist(credit.twist, prior, part, outcome, weight)
             total += loss
-            log_pi[part.rows] = _follow(policy, worth / (z * len(seen)), part)
+            worth *= _by_token(weight, part)[:, None] / (z * len(seen))
+            log_pi[part.rows] = _follow(policy, worth, part)
         for part in _passes(prior, draws, rest):
-            total += _learn_twist(credit.twist, prior, part, outcome)[1]
+            total += _learn_twist(credit.twist, prior, part, outcome, weight)[1]
         _update(credit, int(draws.x.lengths[followed].sum() + draws.x.lengths[rest].sum()))
     if not math.isfinite(total):
         raise NumericsError(f"the twist's cross-entropy is {total} after {done} steps")
@@ -186,10 +207,18 @@ def _passes(prior: SmallLM, draws: Scored, rows: Tensor) -> Iterator[Pass]:
         yield part._replace(rows=rows[part.rows])
 
 
-def _learn_twist(twist: Twist, prior: SmallLM, part: Pass, outcome: Tensor) -> tuple[Tensor, float]:
+def _by_token(values: Tensor, part: Pass) -> Tensor:
+    """Numbers of draws [B] for every token [N] of a pass."""
+    return values[part.rows].repeat_interleave(part.lengths)
+
+
+def _learn_twist(
+    twist: Twist, prior: SmallLM, part: Pass, outcome: Tensor, weight: Tensor
+) -> tuple[Tensor, float]:
     """Add the gradient of the cross-entropy; p0 ψ of all next tokens [N, V], and the sum in nats.
 
-    The value ψ(x_<t) is the sum over next tokens; a prefix's goal is its expected λ-return.
+    The value ψ(x_<t) is the sum over next tokens; a prefix's goal is its expected λ-return, and it
+    counts by the weight [B] of its draw.
     """
     with torch.enable_grad():
         states = twist.states(part.ids, part.mask)
@@ -199,7 +228,9 @@ def _learn_twist(twist: Twist, prior: SmallLM, part: Pass, outcome: Tensor) -> t
         worth = prior.token_logits(part.ids, part.mask).softmax(-1).mul_(chance)
         goal = lambda_returns(worth.sum(-1), outcome[part.rows], part.lengths, LAMBDA)
     with torch.enable_grad():
-        loss = nn.functional.binary_cross_entropy_with_logits(chosen, goal, reduction="sum")
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            chosen, goal, _by_token(weight, part), reduction="sum"
+        )
         torch.autograd.backward(loss)
     return worth, loss.item()
 

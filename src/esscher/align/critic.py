@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esscher.align.by_token import Reading, finite_slope
 from esscher.align.objectives.ppo import ClippedBatch, gae, ppo, token_rewards
 from esscher.align.propose import Scored, floored
+from esscher.kit.lm.clipped import clipped_step
 from esscher.kit.lm.token_model import TokenModel
 
 __all__ = ["Critic", "descend_clipped"]
@@ -31,12 +32,12 @@ class Critic:
     Attributes:
         twist: gives V(x_≤t) for every next token x_t.
         optimiser: Adam over it.
-        fresh: whether it has not seen a batch.
+        updates: how many it has had.
     """
 
     twist: Any
     optimiser: torch.optim.Optimizer
-    fresh: bool = True
+    updates: int = 0
 
     @classmethod
     def start(cls, frozen: TokenModel) -> Critic:
@@ -47,13 +48,13 @@ class Critic:
     def state_dict(self) -> dict[str, Any]:
         """Everything as nested tensors and numbers."""
         own = {"twist": self.twist.state_dict(), "optimiser": self.optimiser.state_dict()}
-        return {**own, "fresh": self.fresh}
+        return {**own, "updates": self.updates}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.twist.load_state_dict(saved["twist"])
         self.optimiser.load_state_dict(saved["optimiser"])
-        self.fresh = bool(saved["fresh"])
+        self.updates = int(saved["updates"])
 
     @torch.no_grad()
     def values(self, reading: Reading, returns: Tensor, groups: Tensor) -> Tensor:
@@ -61,9 +62,8 @@ class Critic:
 
         Before the first token it is the mean return of the other draws of the group.
         """
-        if self.fresh:
+        if self.updates == 0:
             self.twist.fill(float(returns.mean()))
-            self.fresh = False
         after = torch.cat(
             [
                 self.twist.values_of(self.twist.states(p.ids, p.mask), p.target)
@@ -87,10 +87,8 @@ class Critic:
                 states = self.twist.states(part.ids, part.mask)
                 error = self.twist.values_of(states, part.target).double() - wanted[own]
                 torch.autograd.backward((error[~last[own]] ** 2).sum() / (2 * count))
-        nn.utils.clip_grad_norm_(self.twist.parameters(), clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.optimiser.step()
+        clipped_step(self.optimiser, lr=lr, clip=clip, step=self.updates)
+        self.updates += 1
 
 
 def descend_clipped(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from esscher.align.config import FitConfig
-from esscher.align.credit import ENOUGH, Credit, can_credit
+from esscher.align.credit import SOME, Credit, can_credit
 from esscher.align.objectives import Proposal, get_objective
 from esscher.align.propose import propose
 from esscher.align.shared import SharedDraws
@@ -169,7 +169,7 @@ def _credit(
     if config.credit == "token" and not possible:
         raise ConfigError(
             "credit='token' needs a model of ours with the prior's tokens, conditions as the only "
-            f"evidence, and at least {ENOUGH:.0%} of the prior's draws but not all to satisfy "
+            f"evidence, and at least {SOME:.1%} of the prior's draws but not all to satisfy "
             f"them (here {satisfied:.1%}); use credit='sequence'"
         )
     plain = config.objective == "forward_kl" and config.proposal in ("auto", "prior")

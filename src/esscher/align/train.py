@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esscher.align.best import divergence_terms
 from esscher.align.by_token import descend_tokens, open_models
@@ -27,6 +27,7 @@ from esscher.core.target import Target
 from esscher.errors import NumericsError
 from esscher.kit.lm.averaging import update_average
 from esscher.kit.lm.causal import SmallLM
+from esscher.kit.lm.clipped import clipped_step
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.scoring import gather
 from esscher.kit.runs.seeds import Streams
@@ -159,6 +160,8 @@ def _known(log_z: LogZ) -> float:
 
 
 def _law(state: State, target: Target, objective: Objective, config: FitConfig) -> Law:
+    if state.credit is not None:
+        return state.credit.law(cast("SmallLM", target.prior))
     kind = _kind(objective, config)
     if kind in ("on_policy", "replay"):
         return state.policy
@@ -254,21 +257,7 @@ def _descend(chunks: Chunks, slope: Tensor) -> None:
 
 
 def _move(state: State, config: FitConfig, lr: float) -> float:
-    """Clip and step; returns the gradient's norm before clipping.
-
-    A rate of 0 leaves the optimiser as it is.
-    """
-    parameters = list(state.policy.module().parameters())
-    norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
-    if not math.isfinite(norm):
-        raise NumericsError(
-            f"the gradient's norm is {norm} at step {state.done}; lower the learning rate"
-        )
-    for group in state.optimiser.param_groups:
-        group["lr"] = lr
-    if lr > 0:
-        state.optimiser.step()
-    return norm
+    return clipped_step(state.optimiser, lr=lr, clip=config.clip, step=state.done)
 
 
 def _update(state: State, config: FitConfig, lr: float) -> float:

@@ -14,7 +14,7 @@ from esscher.kit.lm import builtin
 from esscher.kit.lm.builtin import builtin_stdlib, default_cache_dir
 from esscher.kit.lm.pretrain import PretrainConfig
 
-TINY = PretrainConfig(vocab_size=257, width=8, layers=1, heads=2, steps=3, batch=4)
+TINY = PretrainConfig(vocab_size=257, width=8, layers=1, heads=2, steps=3, batch=4, last_batch=4)
 
 
 @pytest.fixture

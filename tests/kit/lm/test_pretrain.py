@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from esscher.errors import ConfigError, DataError, NumericsError
-from esscher.kit.lm.pretrain import PretrainConfig, cosine_lr, pretrain
+from esscher.kit.lm.pretrain import PretrainConfig, batch_size, cosine_lr, pretrain
 
 TEXTS = [f"def f{i % 7}(x):\n    return x + {i}" for i in range(60)]
 TINY = PretrainConfig(
@@ -17,6 +17,7 @@ TINY = PretrainConfig(
     heads=2,
     steps=40,
     batch=16,
+    last_batch=16,
     lr=1e-2,
     matrix_lr=1e-2,
     warmup=4,
@@ -73,6 +74,7 @@ def test_the_learning_rate_rises_then_falls_to_the_floor():
     [
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"last_batch": 0}, "last_batch must be at least 1, got 0"),
         ({"warmup": -1}, "warmup must not be negative, got -1"),
         ({"prompt_room": -1}, "prompt_room must not be negative, got -1"),
         ({"lr": 0.0}, "lr must be positive, got 0"),
@@ -92,3 +94,9 @@ def test_errors_of_data_and_divergence():
         pretrain(TEXTS[:19], TINY)
     with pytest.raises(NumericsError, match="pretraining loss is nan after"):
         pretrain(TEXTS, dataclasses.replace(TINY, lr=1e38, warmup=0))
+
+
+def test_the_batch_changes_linearly_from_the_first_step_to_the_last():
+    config = PretrainConfig(steps=5, batch=8, last_batch=4)
+    assert [batch_size(step, config) for step in range(5)] == [8, 7, 6, 5, 4]
+    assert batch_size(0, PretrainConfig(steps=1, batch=8, last_batch=4)) == 8

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from esscher.align.preferences.config import PairConfig
 from esscher.align.preferences.pairs import Pairs
-from esscher.errors import NumericsError
+from esscher.kit.lm.clipped import clipped_step
 from esscher.kit.lm.pretrain import cosine_lr
 from esscher.kit.lm.scoring import gather
 from esscher.kit.runs.seeds import Streams
@@ -137,16 +137,7 @@ def step(state: State, task: Task, pairs: Pairs, config: PairConfig) -> tuple[St
     lr = cosine_lr(state.done, config.steps, task.lr, config.warmup, 0.0)
     state.optimiser.zero_grad(set_to_none=True)
     loss = _differentiate(task, part)
-    parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        raise NumericsError(
-            f"loss {loss:.4g} and gradient norm {norm:.4g} at step {state.done} are not finite; "
-            f"lower lr={task.lr:g}"
-        )
-    for group in state.optimiser.param_groups:
-        group["lr"] = lr
-    state.optimiser.step()
+    norm = clipped_step(state.optimiser, lr=lr, clip=config.clip, step=state.done, loss=loss)
     state.done += 1
     return state, Info(loss, norm, lr)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esscher.align.normaliser import LogZ
 from esscher.align.propose import HalfAndHalf, Scored, propose
@@ -17,7 +17,8 @@ from esscher.align.twists.losses import TWIST_LOSSES, TwistBatch
 from esscher.core.law import Law
 from esscher.core.sample import unreachable
 from esscher.core.target import Target
-from esscher.errors import ConfigError, NumericsError
+from esscher.errors import ConfigError
+from esscher.kit.lm.clipped import clipped_step
 from esscher.kit.lm.guided import GuidedLaw
 from esscher.kit.lm.pretrain import cosine_lr
 from esscher.kit.lm.scoring import Pass
@@ -204,15 +205,9 @@ def twist_step(
     loss = torch.zeros(())
     if bool((draws.log_weight > -torch.inf).any()):
         loss = _differentiate(state.twist, prior, draws, state.log_z.value, config)
-        norm = float(nn.utils.clip_grad_norm_(state.twist.parameters(), config.clip))
-        if not math.isfinite(norm) or not math.isfinite(float(loss)):
-            raise NumericsError(
-                f"twist by {config.method}: loss {float(loss):.4g} and gradient norm {norm:.4g} "
-                f"at step {state.done}; lower lr={config.lr:g}"
-            )
-        for group in state.optimiser.param_groups:
-            group["lr"] = lr
-        state.optimiser.step()
+        norm = clipped_step(
+            state.optimiser, lr=lr, clip=config.clip, step=state.done, loss=float(loss)
+        )
     state.done += 1
     return state, TwistInfo(float(loss), norm, lr)
 

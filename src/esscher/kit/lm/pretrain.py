@@ -15,7 +15,7 @@ from esscher.kit.lm.gpt import GPT, GPTConfig
 from esscher.kit.lm.muon import muon_and_adamw, scale_rates
 from esscher.kit.lm.tokenizer import BytePairTokenizer
 
-__all__ = ["PretrainConfig", "cosine_lr", "pretrain"]
+__all__ = ["PretrainConfig", "batch_size", "cosine_lr", "pretrain"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class PretrainConfig:
         layers: number of blocks.
         heads: attention heads per block.
         steps: optimiser steps.
-        batch: texts per step.
+        batch: texts of the first step.
+        last_batch: texts of the last step; in between they change linearly. Late steps take less
+            from a text, as their learning rate is small.
         lr: peak learning rate of AdamW (β = 0.9, 0.98; weight decay 0.05), which trains the
             embeddings and norms.
         matrix_lr: peak learning rate of Muon (Jordan et al. 2024; weight decay 0.1), which trains
@@ -44,8 +46,9 @@ class PretrainConfig:
     width: int = 128
     layers: int = 4
     heads: int = 4
-    steps: int = 730
-    batch: int = 48
+    steps: int = 760
+    batch: int = 58
+    last_batch: int = 36
     lr: float = 3e-3
     matrix_lr: float = 6e-3
     warmup: int = 50
@@ -55,7 +58,7 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
+        for name in ("steps", "batch", "last_batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"PretrainConfig.{name} must be at least 1, got {getattr(self, name)}"
@@ -72,6 +75,12 @@ class PretrainConfig:
                 )
         if not 0 < self.held_out < 1:
             raise ConfigError(f"PretrainConfig.held_out must lie in (0, 1), got {self.held_out}")
+
+
+def batch_size(step: int, config: PretrainConfig) -> int:
+    """Texts of a step, from `batch` at the first to `last_batch` at the last."""
+    done = step / max(1, config.steps - 1)
+    return round(config.batch + (config.last_batch - config.batch) * done)
 
 
 def cosine_lr(step: int, steps: int, peak: float, warmup: int, floor: float) -> float:
@@ -143,7 +152,8 @@ def _train(
     )
     for step in range(config.steps):
         scale_rates(optimisers, cosine_lr(step, config.steps, 1.0, config.warmup, 0.02))
-        batch = data.take(torch.randint(len(data), (config.batch,), generator=rng))
+        n_texts = batch_size(step, config)
+        batch = data.take(torch.randint(len(data), (n_texts,), generator=rng))
         n_tokens = int(batch.lengths.sum())
         model.network.zero_grad(set_to_none=True)
         total = 0.0
