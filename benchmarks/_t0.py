@@ -1,7 +1,8 @@
 """Configuration T0: a two-layer model over characters, eight prompts, reward = share of 'a'.
 
 The small GPT and the transformers model have the same shape (width 64, two layers, two heads, 64
-ids, 64 positions); every system sees the same prompts, each behind the start token.
+ids, 64 positions); every system sees the same prompts, each behind the start token. `Shape` makes
+the same task larger.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import string
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +35,36 @@ BETA = 0.1
 PIP = "pip install torch==2.13.0 trl==1.16.0 transformers==5.23.0"
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Size of both models: residual width, blocks, heads, and ids (one per letter and the end)."""
+
+    width: int
+    layers: int
+    heads: int
+    ids: int
+
+    @property
+    def letters(self) -> str:
+        """The usual ones, then as many from the CJK block as there are ids left."""
+        return LETTERS + "".join(chr(0x4E00 + i) for i in range(self.ids - 1 - len(LETTERS)))
+
+
+T0 = Shape(64, 2, 2, len(LETTERS) + 1)
+
+
 class CharTokenizer:
     """One id per character, 0 for the end: the methods `SmallLM` asks of a tokenizer."""
 
-    vocab_size = len(LETTERS) + 1
+    def __init__(self, letters):
+        self.letters = letters
+        self.vocab_size = len(letters) + 1
 
     def encode(self, texts):
-        return [[LETTERS.index(c) + 1 for c in text] for text in texts]
+        return [[self.letters.index(c) + 1 for c in text] for text in texts]
 
     def decode(self, ids):
-        return ["".join(LETTERS[i - 1] for i in row if i) for row in ids]
+        return ["".join(self.letters[i - 1] for i in row if i) for row in ids]
 
     def to_json(self):
         return "{}"
@@ -65,17 +87,17 @@ def target_of(prior):
     return Target(prior, Reward(reward, beta=BETA))
 
 
-def small_lm() -> SmallLM:
-    shape = GPTConfig(len(LETTERS) + 1, 64, width=64, layers=2, heads=2)
-    network = GPT(shape, rng=torch.Generator().manual_seed(0))
-    return SmallLM(network, CharTokenizer(), MAX_NEW)
+def small_lm(shape: Shape = T0) -> SmallLM:
+    config = GPTConfig(shape.ids, 64, width=shape.width, layers=shape.layers, heads=shape.heads)
+    network = GPT(config, rng=torch.Generator().manual_seed(0))
+    return SmallLM(network, CharTokenizer(shape.letters), MAX_NEW)
 
 
-def hf_tokenizer():
+def hf_tokenizer(shape: Shape = T0):
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
-    vocab = {letter: i for i, letter in enumerate([END, *LETTERS])}
+    vocab = {letter: i for i, letter in enumerate([END, *shape.letters])}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
@@ -83,19 +105,20 @@ def hf_tokenizer():
     )
 
 
-def hf_model():
+def hf_model(shape: Shape = T0):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     drop = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    shape = {"vocab_size": len(LETTERS) + 1, "n_embd": 64, "n_layer": 2, "n_head": 2}
+    size = {"n_embd": shape.width, "n_layer": shape.layers, "n_head": shape.heads}
+    config = GPT2Config(vocab_size=shape.ids, n_positions=64, **size, **drop, **ends)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return GPT2LMHeadModel(GPT2Config(n_positions=64, **shape, **drop, **ends))
+        return GPT2LMHeadModel(config)
 
 
-def hf_lm() -> TransformersLM:
-    return TransformersLM.from_model(hf_model(), hf_tokenizer(), MAX_NEW)
+def hf_lm(shape: Shape = T0) -> TransformersLM:
+    return TransformersLM.from_model(hf_model(shape), hf_tokenizer(shape), MAX_NEW)
 
 
 def trl_missing() -> bool:
@@ -106,7 +129,16 @@ def trl_missing() -> bool:
     return False
 
 
-def trl_trainer(kind: str, steps: int, *, lr: float, callback: Any, seed: int = 0, **settings: Any):
+def trl_trainer(
+    kind: str,
+    steps: int,
+    *,
+    lr: float,
+    callback: Any,
+    seed: int = 0,
+    shape: Shape = T0,
+    **settings: Any,
+):
     """A GRPO or RLOO trainer on T0, everything but the batch shape and beta at its default.
 
     The reference model is read back from `config._name_or_path`, so the model is saved first.
@@ -119,7 +151,7 @@ def trl_trainer(kind: str, steps: int, *, lr: float, callback: Any, seed: int = 
     logging.set_verbosity_error()
     datasets.disable_progress_bars()
     folder = Path(tempfile.mkdtemp(prefix="t0-"))
-    hf_model().save_pretrained(folder / "model")
+    hf_model(shape).save_pretrained(folder / "model")
     config = getattr(trl, f"{kind}Config")(
         output_dir=str(folder / "out"),
         per_device_train_batch_size=len(PROMPTS) * PER_PROMPT,
@@ -142,17 +174,18 @@ def trl_trainer(kind: str, steps: int, *, lr: float, callback: Any, seed: int = 
         reward_funcs=trl_reward,
         args=config,
         train_dataset=datasets.Dataset.from_list([{"prompt": END + p} for p in PROMPTS]),
-        processing_class=hf_tokenizer(),
+        processing_class=hf_tokenizer(shape),
         callbacks=[callback],
     )
 
 
-def at_steps(action: Callable[[int], None]):
-    """A transformers callback that calls `action(steps done)` after every step."""
+def at_steps(action: Callable[[int], object]):
+    """A transformers callback that calls `action(steps done)` after every step; True stops."""
     from transformers import TrainerCallback
 
     class AtSteps(TrainerCallback):
         def on_step_end(self, args, state, control, **_: Any):
-            action(state.global_step)
+            if action(state.global_step) is True:
+                control.should_training_stop = True
 
     return AtSteps()

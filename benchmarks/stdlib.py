@@ -13,13 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import time
 
-from _harness import Numbers, Spread, main, note, single
+from _harness import Numbers, interval, main, note, single
 
 from esscher.align.evaluate import Evaluation, evaluate
 from esscher.align.fit import fit
 from esscher.align.reference import Reference, make_reference
 from esscher.core import Condition, Target
-from esscher.core.estimate import Estimate
 from esscher.kit.lm.builtin import builtin_stdlib
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.stdlib import compiles
@@ -40,8 +39,8 @@ def measure(quick: bool) -> Numbers:
     numbers: Numbers = {
         "prior: CPU s": single(built),
         "prior: memorised": single(prior.memorised),
-        "prior: compile rate": spread(reference.satisfied),
-        "prior: KL(p*|p0)": spread(
+        "prior: compile rate": interval(reference.satisfied),
+        "prior: KL(p*|p0)": interval(
             evaluate(prior.model, target, n, reference=reference).kl_target_prior
         ),
     }
@@ -73,16 +72,11 @@ def judged(
     found: Evaluation = evaluate(policy, target, n, seed=2, reference=reference)
     note(f"  {name}: {found.verdict.word}: {found.verdict.reason}")
     return {
-        f"{name}: KL(p*|pi)": spread(found.kl_target_model),
-        f"{name}: compile rate": spread(found.satisfied),
+        f"{name}: KL(p*|pi)": interval(found.kl_target_model),
+        f"{name}: compile rate": interval(found.satisfied),
         f"{name}: entropy / target's": single(found.entropy.mean / found.entropy_target.mean),
         f"{name}: called collapsed": single(float(found.verdict.word == "collapsed")),
     }
-
-
-def spread(estimate: Estimate) -> Spread:
-    """Mean with its 95 % interval in place of a range."""
-    return Spread(estimate.mean, *estimate.interval())
 
 
 if __name__ == "__main__":

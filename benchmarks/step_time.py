@@ -85,13 +85,15 @@ def trl_round(kind: str, steps: int, settings: dict[str, object]) -> Round:
     return once
 
 
-def cases(steps: int) -> dict[str, Round]:
-    priors: dict[str, Callable[[], LanguageModel]] = {"small": _t0.small_lm, "hf": _t0.hf_lm}
-    found = {name: our_rounds(priors[m](), o, steps) for name, (m, o) in OURS.items()}
+def cases(steps: int, shape: _t0.Shape = _t0.T0) -> dict[str, Round]:
+    priors: dict[str, Callable[[_t0.Shape], LanguageModel]]
+    priors = {"small": _t0.small_lm, "hf": _t0.hf_lm}
+    found = {name: our_rounds(priors[m](shape), o, steps) for name, (m, o) in OURS.items()}
     if _t0.trl_missing():
         note(f"trl is not installed, so only our own steps are timed; for the peer: {_t0.PIP}")
         return found
-    return found | {name: trl_round(kind, steps, extra) for name, (kind, extra) in PEERS.items()}
+    peers = {name: (kind, {**extra, "shape": shape}) for name, (kind, extra) in PEERS.items()}
+    return found | {name: trl_round(kind, steps, extra) for name, (kind, extra) in peers.items()}
 
 
 def measure(quick: bool) -> Numbers:

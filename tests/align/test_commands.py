@@ -7,6 +7,7 @@ import pytest
 
 from esscher.align import SAMPLERS
 from esscher.align.compare import DRAWS, FITS
+from esscher.align.pace import Pace
 from esscher.cli import main
 from esscher.kit.lm.tabular import TabularLM
 from esscher.kit.runs.record import Record
@@ -189,6 +190,51 @@ def test_compare_reports_every_objective(prior, capsys, tmp_path):
     runs = list((tmp_path / result["run"] / FITS).glob("*/*_align-fit_*"))
     assert len(runs) == 2
     assert not (tmp_path / result["run"] / DRAWS).exists()
+
+
+def test_equal_seconds_are_planned_once_and_reported(prior, capsys, tmp_path):
+    code, result = call(
+        capsys,
+        *["align", "compare", *evidence(prior), "--seconds", "0.5", "--batch", "64", "--n", "50"],
+        *["--objectives", "forward_kl", "--objectives", "rl", "--workers", "1"],
+        *["--gold", f"{prior['module']}:reward"],
+    )
+    assert code == 0, result
+    html = (tmp_path / result["report"]).read_text()
+    assert "trained for 0.5 CPU seconds" in html
+    assert "gold: " in html
+    for name, numbers in result["objectives"].items():
+        root = tmp_path / result["run"] / FITS / name
+        pace = Pace(**json.loads((root / "pace.json").read_text()))
+        assert numbers["steps"] == pace.steps_within(0.5) > 1
+        assert f"{name} {numbers['steps']}" in html
+        assert 0 < numbers["gold"]["mean"] < 2
+    assert [row["n"] for row in result["best_of_n"]] == [1, 2]
+    again = tmp_path / result["run"] / FITS / "rl"
+    # A finished comparison is read back, whatever a new pilot would have said.
+    (again / "pace.json").unlink()
+    _, read = call(capsys, "align", "compare", "--resume", result["run"])
+    assert read["objectives"] == result["objectives"]
+
+
+def test_steps_and_seconds_are_two_budgets(prior, capsys):
+    flags = ["--steps", "5", "--seconds", "5"]
+    code, result = call(capsys, "align", "compare", *evidence(prior), *flags)
+    assert code == 2
+    assert "an equal number of steps or positive seconds" in result["error"]["message"]
+
+
+def test_a_fit_is_drawn_against_its_second_judge(prior, capsys, tmp_path):
+    gold = ["--gold", f"{prior['module']}:has_end"]
+    reward = evidence(prior, "--reward", "reward")
+    _, fitted = call(capsys, "align", "fit", *reward, *gold, "--steps", "20", "--n", "80")
+    rows = Record(tmp_path / fitted["run"]).metrics()
+    assert [row["step"] for row in rows if row.get("watch_gold") is not None] == [0, 10, 20]
+    assert "√KL(π‖p0)" in (tmp_path / fitted["report"]).read_text()
+    assert [row["n"] for row in fitted["best_of_n"]] == [1, 2, 4]
+    model = ["--model", fitted["run"]]
+    _, measured = call(capsys, "align", "evaluate", *reward, *gold, *model, "--n", "80")
+    assert measured["objectives"]["forward_kl"]["gold"] == fitted["gold"]
 
 
 @pytest.mark.parametrize(

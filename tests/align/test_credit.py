@@ -105,7 +105,9 @@ def test_the_twist_learns_the_chance_of_every_prefix():
     steps = 400
     for done in range(steps):
         draws = propose(prior, target, 256, rng=worlds.seeded(done))
-        credit.learn(state, prior.clone(), prior, draws, z=0.5, done=done, steps=steps)
+        credit.learn(
+            state, prior.clone(), prior, draws, z=torch.tensor(0.5), done=done, steps=steps
+        )
     odds = exact_odds(prior)
     # Prefixes whose last token carries the information, and one that has none left to come.
     for prefix in ([], [1], [2], [1, 1], [3, 1]):

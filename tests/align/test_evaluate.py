@@ -7,9 +7,10 @@ from dataclasses import fields
 import pytest
 import torch
 
-from esscher.align.diversity import distinct_n
-from esscher.align.evaluate import _tvd, evaluate
+from esscher.align.diversity import distinct_n, self_bleu, unique_share
+from esscher.align.evaluate import evaluate
 from esscher.align.fit import fit
+from esscher.align.measures import perplexity, total_variation
 from esscher.align.propose import propose
 from esscher.align.reference import make_reference
 from esscher.align.verdict import Evidence, judge
@@ -58,6 +59,10 @@ def not_ending(items):
     return [s[0] != worlds.END for s in items]
 
 
+def gold_of(items):
+    return torch.tensor([float(len(s) - s.count(1)) for s in items], dtype=torch.float64)
+
+
 def powered():
     """A flattened prior under the same reward."""
     return Target(worlds.prior(), Reward(worlds.toy_reward, worlds.BETA), prior_power=0.8)
@@ -98,7 +103,7 @@ def test_samples_agree_with_sums(kind, scale):
 def test_the_exact_numbers_are_the_textbook_ones():
     """Summed here once more, in the plainest way."""
     policy, target = worlds.perturbed(3, 0.5), worlds.hard()
-    found = evaluate(policy, target, floor=4.0)
+    found = evaluate(policy, target, floor=4.0, gold=gold_of)
     x = worlds.outcomes()
     pi, p0 = policy.log_prob(x).exp(), worlds.log_prior().exp()
     allowed = target.log_weight(x) == 0
@@ -121,6 +126,9 @@ def test_the_exact_numbers_are_the_textbook_ones():
         "entropy": -float((pi * pi.log()).sum()),
         "entropy_target": -float((p * p.log())[allowed].sum()),
         "ess": 1 / float((p**2 / pi).sum()),
+        "chi2_target_model": float(((p - pi) ** 2 / pi).sum()),
+        "chi2_model_target": float(((pi - soft) ** 2 / soft).sum()),
+        "gold": float(pi @ gold_of(policy.items(x))),
         "log_z": math.log(z),
         "length": float(pi @ torch.tensor([float(len(s)) for s in policy.items(x)]).double()),
     }
@@ -193,7 +201,7 @@ def test_the_error_of_the_total_variation_near_the_prior():
         rng = worlds.seeded(seed)
         reference = make_reference(target, 380, rng=rng)
         draws = propose(worlds.Sampled(policy), target, 380, rng=rng)
-        found.append(_tvd(draws, policy.log_prob(reference.x), reference))
+        found.append(total_variation(draws, policy.log_prob(reference.x), reference))
     spread = torch.tensor([f.mean for f in found]).std()
     claimed = sum(f.se for f in found) / len(found)
     assert claimed == pytest.approx(float(spread), rel=0.15)
@@ -365,30 +373,45 @@ def test_prompts_of_equal_difficulty():
     assert found.verdict.word == "close to target"
 
 
-def test_with_prompts_the_target_is_the_joint_law():
-    """Acceptance .77 and .04: evidence tilts the prompts too, which no policy can follow.
-
-    Each prompt's exact posterior is then away from the joint target by the KL of the prompts'
-    shares, and by nothing else.
-    """
-
-    def rule(texts, contexts):
-        return [
-            t.startswith("b") if c == "b" else t != "" for t, c in zip(texts, contexts, strict=True)
-        ]
-
-    policy, target = prompted(rule)
-    found = evaluate(policy, target, 400, prompts=["a", "b"])
-    rng = worlds.seeded(5)
-    rates = [
-        float((target.log_weight(x, c) == 0).double().mean())
-        for c in ("a", "b")
-        for x in [target.prior.sample(4000, context=c, rng=rng).x]
+def uneven(texts, contexts):
+    return [
+        t.startswith("a") if c == "b" else t != "" for t, c in zip(texts, contexts, strict=True)
     ]
-    shares = [rate / sum(rates) for rate in rates]
-    expected = sum(share * math.log(share / 0.5) for share in shares)
-    assert expected > 0.3
-    assert abs(found.kl_target_model.mean - expected) < 4 * found.kl_target_model.se + 0.03
+
+
+def test_every_prompt_has_a_target_of_its_own():
+    """Acceptance .67 and .10: pooled, the evidence would tilt the prompts, which no policy can."""
+    policy, target = prompted(uneven)
+    found = evaluate(policy, target, 800, prompts=["a", "b"])
+    assert found.contexts == 2
+    assert found.unseen_contexts == 0
+    assert abs(found.kl_target_model.mean) < 1e-5 + 4 * found.kl_target_model.se
+    assert found.tvd.mean < 0.05
+    prior = evaluate(target.prior, target, 800, prompts=["a", "b"])
+    wanted = sum(-float(policy.law(c)[1]) for c in "ab") / 2
+    assert wanted > 1.0
+    assert abs(prior.kl_target_model.mean - wanted) < 4 * prior.kl_target_model.se
+    assert abs(prior.log_z.mean + wanted) < 4 * prior.log_z.se
+    # One prompt twice is one prompt.
+    once = evaluate(target.prior, target, 800, prompts=["b", "a", "b", "b"])
+    assert (
+        once.kl_target_model
+        == evaluate(target.prior, target, 800, prompts=["b", "a"]).kl_target_model
+    )
+
+
+def test_prompts_that_nothing_satisfies_are_left_out_and_counted():
+    def rule(texts, contexts):
+        return [c != "a" and t != "" for t, c in zip(texts, contexts, strict=True)]
+
+    lm = small(max_new=2)
+    target = Target(lm, Condition(rule))
+    found = evaluate(lm, target, 150, prompts=["a", "b", "c"])
+    assert (found.contexts, found.unseen_contexts) == (2, 1)
+    assert found.to_json()["unseen_contexts"] == 1
+    with pytest.raises(TargetUnreachableError):
+        evaluate(lm, target, 150, prompts=["a"])
+    assert evaluate(lm, target, 50, prompts=["b", "c"]).contexts == 1
 
 
 # References.
@@ -570,3 +593,53 @@ def test_the_prior_has_gained_nothing():
     found = evaluate(lm, target, 100)
     assert (found.kl_gained.mean, found.kl_gained.se) == (0.0, 0.0)
     assert found.kl_target_model == found.kl_target_prior
+
+
+def slow_bleu(hypothesis, references):
+    """BLEU-4 as published, one n-gram length after the other, with method 1 where none match."""
+    logs = []
+    for k in range(1, min(4, len(hypothesis)) + 1):
+        grams = [tuple(hypothesis[i : i + k]) for i in range(len(hypothesis) - k + 1)]
+        matches = 0
+        for gram in set(grams):
+            there = max(
+                sum(tuple(r[i : i + k]) == gram for i in range(len(r) - k + 1)) for r in references
+            )
+            matches += min(grams.count(gram), there)
+        logs.append(math.log(max(matches, 0.1) / len(grams)))
+    nearest = min((len(r) for r in references), key=lambda n: (abs(n - len(hypothesis)), n))
+    short = min(1.0, math.exp(1 - nearest / len(hypothesis)))
+    return short * math.exp(sum(logs) / len(logs))
+
+
+def test_self_bleu_is_that_of_every_text_against_the_others():
+    rng = worlds.seeded(0)
+    rows = [
+        torch.randint(3, (int(torch.randint(1, 9, (1,), generator=rng)),), generator=rng).tolist()
+        for _ in range(25)
+    ]
+    rows += [rows[3], rows[7]]
+    slow = [slow_bleu(row, rows[:i] + rows[i + 1 :]) for i, row in enumerate(rows)]
+    assert self_bleu(rows).mean == pytest.approx(sum(slow) / len(slow))
+
+
+def test_self_bleu_of_copies_and_of_strangers():
+    assert self_bleu([[1, 2, 3, 4, 5]] * 4).mean == pytest.approx(1.0)
+    strangers = [[5 * i + j for j in range(5)] for i in range(6)]
+    assert self_bleu(strangers).mean < 0.05
+
+
+def test_the_share_of_different_texts():
+    assert unique_share([[1], [2], [1], [1, 2]]).mean == 0.75
+
+
+def test_perplexity_is_that_of_the_tokens():
+    nats = torch.tensor([2.0, 6.0, 1.0], dtype=torch.float64)
+    lengths = torch.tensor([2.0, 3.0, 4.0], dtype=torch.float64)
+    assert perplexity(nats, lengths).mean == pytest.approx(math.exp(1.0))
+    rng = worlds.seeded(1)
+    many = torch.randint(1, 9, (200, 500), generator=rng).double()
+    cost = many * (1 + 0.5 * torch.randn(200, 500, generator=rng, dtype=torch.float64))
+    found = [perplexity(c, n) for c, n in zip(cost, many, strict=True)]
+    spread = torch.tensor([e.mean for e in found]).std().item()
+    assert sum(e.se for e in found) / 200 == pytest.approx(spread, rel=0.2)

@@ -29,7 +29,7 @@ from esscher.errors import (
 )
 from esscher.kit.runs.folder import Run
 from tests.align import crash, worlds
-from tests.kit.lm.models import small
+from tests.kit.lm.models import every_sequence, small
 
 SHORT = {"steps": 12, "batch": 64}
 
@@ -138,7 +138,7 @@ def test_trajectory_balance_learns_the_normaliser():
     state = init(worlds.prior().clone(), config)
     for _ in range(250):
         state, _ = step(state, worlds.toy(), config)
-    assert state.learnt_log_z.value == pytest.approx(worlds.toy().table().log_z, abs=0.02)
+    assert state.learnt_log_z[""].value == pytest.approx(worlds.toy().table().log_z, abs=0.02)
     assert worlds.tvd(state.average.log_prob(worlds.outcomes()), worlds.posterior()) < 0.03
 
 
@@ -633,3 +633,62 @@ def test_kill_9_and_resume(trial, tmp_path):
     assert torch.equal(logits(resumed.policy), logits(whole.policy))
     assert without_time(run.metrics()) == without_time(whole_run.metrics())
     assert resumed.log_z == whole.log_z
+
+
+def uneven(texts, contexts):
+    return [
+        t.startswith("a") if c == "b" else t != "" for t, c in zip(texts, contexts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", ["forward_kl", "js", "trajectory_balance"])
+def test_every_prompt_has_a_normaliser_of_its_own(name):
+    lm = small(max_new=2)
+    target = Target(lm, Condition(uneven))
+    everything = every_sequence(4, 2)
+    exact = {
+        c: float(target.log_density(everything, [c] * len(everything)).logsumexp(0)) for c in "ab"
+    }
+    assert exact["a"] - exact["b"] > 1.5
+    config = FitConfig(name, steps=30, batch=256, lr=0.01, credit="sequence")
+    state = init(lm.clone(), config)
+    for _ in range(30):
+        state, info = step(state, target, config, prompts=["a", "b"])
+    assert info.unseen_contexts == 0
+    for c in "ab":
+        assert state.context_log_z[c].value == pytest.approx(exact[c], abs=0.25)
+    again = init(lm.clone(), config)
+    again.load_state_dict(state.state_dict())
+    assert again.context_log_z == state.context_log_z
+    assert again.learnt_log_z == state.learnt_log_z
+    assert set(state.learnt_log_z) == ({"a", "b"} if name == "trajectory_balance" else set())
+
+
+def test_the_gradient_of_forward_kl_weighs_every_prompt_alike():
+    """Against the sum over all sequences, from many draws; a pooled normaliser points elsewhere."""
+    lm = small(max_new=2)
+    target = Target(lm, Condition(uneven))
+    everything = every_sequence(4, 2)
+    policy = lm.clone()
+    wanted = 0.0
+    for c in "ab":
+        context = [c] * len(everything)
+        log_p = target.log_density(everything, context)
+        share = (log_p - log_p.logsumexp(0)).exp()
+        for rows, log_pi in policy.log_prob_chunks(everything, context=context):
+            wanted = wanted - 0.5 * (share[rows] * log_pi).sum()
+    exact = torch.cat(
+        [g.flatten() for g in torch.autograd.grad(wanted, list(policy.module().parameters()))]
+    )
+    config = FitConfig("forward_kl", steps=1, batch=20_000, lr=1e-9, credit="sequence", clip=1e9)
+    state, _ = step(init(lm.clone(), config), target, config, prompts=["a", "b"])
+    found = torch.cat([p.grad.flatten() for p in state.policy.module().parameters()])
+    assert float((found - exact).norm() / exact.norm()) < 0.15
+
+
+def test_prompts_without_a_satisfied_draw_are_counted():
+    lm = small(max_new=2)
+    target = Target(lm, Condition(lambda texts, contexts: [c != "a" for c in contexts]))
+    config = FitConfig("forward_kl", steps=2, batch=64, credit="sequence")
+    result = fit(lm, target, config=config, prompts=["a", "b"])
+    assert [row["unseen_contexts"] for row in result.history] == [1, 1]

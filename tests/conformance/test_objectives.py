@@ -132,6 +132,7 @@ def test_a_step_has_a_finite_gradient_at_the_prior(name, kind, evidence, no_glob
     assert info.satisfied == 1.0 if evidence == "soft" else 0 < info.satisfied < 1
 
 
+@pytest.mark.filterwarnings("ignore:.*miss a part of the target")
 @each
 @on_each_model
 def test_fit_repeats_itself_and_leaves_its_inputs_alone(name, kind, no_global_state):
@@ -147,6 +148,7 @@ class CrashError(Exception):
     pass
 
 
+@pytest.mark.filterwarnings("ignore:.*miss a part of the target")
 @each
 @on_each_model
 def test_k_steps_and_k_more_are_2k_steps(name, kind, tmp_path, no_global_state):

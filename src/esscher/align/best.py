@@ -58,12 +58,12 @@ class Best:
 
 
 def divergence_terms(
-    log_pi: Tensor, log_q: Tensor, log_target: Tensor, log_z: float, *, on_policy: bool
+    log_pi: Tensor, log_q: Tensor, log_target: Tensor, log_z: Tensor, *, on_policy: bool
 ) -> Tensor:
     """[B] terms whose mean estimates a divergence between model and target, nats.
 
-    Draws of the model itself give KL(π‖p*), those of another law KL(p*‖π), importance-weighted.
-    The target is floored for the former and exact for the latter.
+    Log Z is [] or [B], by context. Draws of the model itself give KL(π‖p*), those of another law
+    KL(p*‖π), importance-weighted. The target is floored for the former and exact for the latter.
     """
     gap = log_pi - (log_target - log_z)
     if on_policy:

@@ -21,7 +21,7 @@ from esscher.kit.runs.seeds import Streams
 
 __all__ = ["Check", "check_target"]
 
-FEW = 0.01
+FEW = 0.05
 """Effective share of the prior's draws below which weights say little."""
 COMMON = 0.05
 """Share of satisfied draws from which rejection is affordable."""
@@ -151,8 +151,8 @@ def _advice(found: Check, weight: Tensor) -> list[str]:
         )
     if found.ess < FEW:
         out.append(
-            f"the prior's weights are worth {found.ess:.2%} of its draws: temper the evidence "
-            "(a larger beta) or approach it in steps"
+            f"the prior's weights are worth {found.ess:.2%} of its draws: train on the "
+            "policy's own, temper the evidence (a larger beta) or approach it in steps"
         )
     if found.pareto_k is not None and found.pareto_k > HEAVY:
         out.append(

@@ -18,7 +18,8 @@ from esscher.align.demo import (
 )
 from esscher.align.evaluate import evaluate as measure
 from esscher.align.fit import fitted_moments
-from esscher.align.modelling import build_target, load_prior, read_prompts
+from esscher.align.gold import best_of_n_curve
+from esscher.align.modelling import build_target, find_gold, load_prior, read_prompts
 from esscher.align.options import (
     CheckOptions,
     CompareOptions,
@@ -28,9 +29,10 @@ from esscher.align.options import (
     SampleOptions,
 )
 from esscher.align.report import write_evaluation_report, write_fit_report
-from esscher.align.run import finish_fit, model_of, prepare
+from esscher.align.run import Prepared, finish_fit, follow_fit, model_of, prepare
 from esscher.align.samplers import sample as draw
 from esscher.align.state import Info, State
+from esscher.kit.ranks import joined, ranks
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.record import Record
@@ -51,7 +53,7 @@ def demo(config: DemoOptions, output: Output, *, resume: Path | None = None) -> 
 def compare(
     config: CompareOptions, output: Output, *, resume: Path | None = None
 ) -> dict[str, Any]:
-    """Fit several objectives to one target at an equal number of draws and measure them."""
+    """Fit several objectives to one target at equal draws or seconds and measure them."""
     run = _run("compare", config, resume)
     with run:
         return _shown(compare_objectives(config, run, output), output)
@@ -59,7 +61,18 @@ def compare(
 
 def fit(config: FitOptions, output: Output, *, resume: Path | None = None) -> dict[str, Any]:
     """Train a model towards a target and measure how close it came."""
-    prepared = prepare(config, output)
+    with joined() as here:
+        if not here.first:
+            follow_fit(config)
+            raise SystemExit(0)
+        prepared = prepare(config, output)
+        return _led_fit(config, prepared, output, resume)
+
+
+def _led_fit(
+    config: FitOptions, prepared: Prepared, output: Output, resume: Path | None
+) -> dict[str, Any]:
+    ranks().gather(None)  # a prior that had to be trained lies in the cache now
     run = _run("fit", config, resume)
     with run, output.progress(config.steps, f"fit {config.objective}") as progress:
 
@@ -73,17 +86,29 @@ def fit(config: FitOptions, output: Output, *, resume: Path | None = None) -> di
             )
 
         numbers = finish_fit(config, prepared, run, on_step)
-        report = write_fit_report(run, config, numbers)
-    return {"report": str(report), "run": str(run.path), **numbers}
+        curve = None
+        if prepared.gold is not None and prepared.prompts is None:
+            curve = best_of_n_curve(prepared.target, prepared.gold, config.n, seed=config.seed)
+        report = write_fit_report(run, config, {**numbers, "best_of_n": curve})
+    paths = {"report": str(report), "run": str(run.path)}
+    return paths | numbers | ({} if curve is None else {"best_of_n": curve})
 
 
 def evaluate(config: EvaluateOptions, output: Output) -> dict[str, Any]:
     """Measure how close a model is to a target, and how well it serves as a proposal."""
-    prior, known = load_prior(config.prior, output)
+    prior, known = load_prior(config.prior, output, config.model_options())
     target = fitted_moments(build_target(prior, config), config.seed)
-    model = model_of(config.model, prior)
+    model = model_of(config.model, prior, config.model_options())
     prompts = read_prompts(config.prompts)
-    result = measure(model, target, config.n, seed=config.seed, floor=config.floor, prompts=prompts)
+    result = measure(
+        model,
+        target,
+        config.n,
+        seed=config.seed,
+        floor=config.floor,
+        prompts=prompts,
+        gold=find_gold(config.gold),
+    )
     name = _name_of(config.model)
     samples = {name: first_texts(model, target, config.seed, prompts)}
     sampler = None
@@ -109,7 +134,7 @@ def _name_of(model: str | None) -> str:
 
 def check(config: CheckOptions, output: Output) -> dict[str, Any]:
     """Say how far a target is from its prior and how it can be drawn from, before any training."""
-    prior, known = load_prior(config.prior, output)
+    prior, known = load_prior(config.prior, output, config.model_options())
     target = fitted_moments(build_target(prior, config), config.seed)
     prompts = read_prompts(config.prompts)
     found = check_target(target, config.n, seed=config.seed, prompts=prompts).to_json()
@@ -124,8 +149,8 @@ def check(config: CheckOptions, output: Output) -> dict[str, Any]:
 
 def sample(config: SampleOptions, output: Output) -> dict[str, Any]:
     """Draw texts from a target, or from a model as it is."""
-    prior, _ = load_prior(config.prior, output)
-    model = model_of(config.model, prior)
+    prior, _ = load_prior(config.prior, output, config.model_options())
+    model = model_of(config.model, prior, config.model_options())
     if config.method == "model":
         rng = Streams(config.seed).torch("sample")
         texts: Sequence[Any] = model.items(model.sample(config.n, context=config.prompt, rng=rng).x)

@@ -1,19 +1,21 @@
-"""Several objectives on one target at an equal number of draws, each fit in its own process."""
+"""Several objectives on one target at equal draws or seconds, each fit in its own process."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from esscher.align.options import CompareOptions, FitOptions
+from esscher.align.pace import pace_of
 from esscher.align.run import finish_fit, prepare
 from esscher.align.shared import SharedDraws
 from esscher.kit.runs.folder import Run
@@ -21,22 +23,32 @@ from esscher.kit.runs.output import Output
 from esscher.kit.runs.progress import Progress
 from esscher.kit.runs.record import Record
 
-__all__ = ["FITS", "Job", "fit_all", "jobs_of", "run_job"]
+__all__ = ["FITS", "Job", "fit_all", "fit_folder", "jobs_of", "run_job"]
 
 FITS = "fits"
 """Folder in a comparison's run that holds the runs of its fits."""
 DRAWS = "draws"
 """Folder in a comparison's run with what the fits draw alike, until all are done."""
+PACE = "pace.json"
+"""File beside a fit's run that says how many steps its seconds were taken for."""
 POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One fit of a comparison, the folder its run lives in, and that of the draws all share."""
+    """One fit of a comparison.
+
+    Attributes:
+        options: of the fit; its steps are open where seconds are given.
+        root: folder its run lives in.
+        draws: folder of the draws that all fits share; None where each has to pay for its own.
+        seconds: CPU seconds it may train, or None.
+    """
 
     options: FitOptions
     root: Path
-    draws: Path
+    draws: Path | None
+    seconds: float | None = None
 
 
 def jobs_of(
@@ -57,7 +69,9 @@ def jobs_of(
             own["credit"] = "auto"
         if rates is not None and objective in rates and options.lr is None:
             own["lr"] = rates[objective]
-        jobs.append(Job(FitOptions(**shared | own), run.path / FITS / objective, run.path / DRAWS))
+        draws = run.path / DRAWS if options.seconds is None else None
+        root = run.path / FITS / objective
+        jobs.append(Job(FitOptions(**shared | own), root, draws, options.seconds))
     return jobs
 
 
@@ -69,8 +83,10 @@ def fit_all(jobs: Sequence[Job], workers: int, output: Output) -> dict[str, dict
     """
     results = {job.options.objective: done for job in jobs if (done := _done(job)) is not None}
     waiting = [job for job in jobs if job.options.objective not in results]
-    total = sum(_planned(job) for job in jobs)
-    with output.progress(total, "fit", start=_taken(jobs)) as progress, _pool(workers) as pool:
+    with (
+        output.progress(_total(jobs), "fit", start=_taken(jobs)) as progress,
+        _pool(workers) as pool,
+    ):
         futures = {pool.submit(run_job, job): job for job in waiting}
         try:
             for future, job in _completed(futures, jobs, progress):
@@ -79,8 +95,8 @@ def fit_all(jobs: Sequence[Job], workers: int, output: Output) -> dict[str, dict
             for future in futures:
                 future.cancel()
             raise
-    for job in jobs:
-        shutil.rmtree(job.draws, ignore_errors=True)
+    for draws in {job.draws for job in jobs if job.draws is not None}:
+        shutil.rmtree(draws, ignore_errors=True)
     return {job.options.objective: results[job.options.objective] for job in jobs}
 
 
@@ -105,27 +121,49 @@ def _one_thread() -> None:
 
 def run_job(job: Job) -> dict[str, Any]:
     """Start or continue the job's run; called in a worker process."""
+    prepared = prepare(job.options, Output(quiet=True))
     options = job.options
-    prepared = prepare(options, Output(quiet=True))
-    run = _existing(job) or Run.create(
-        job.root, "align", "fit", options.name, config=options, seed=options.seed
+    if job.seconds is not None:
+        pace = pace_of(job.root / PACE, options, prepared)
+        options = replace(options, steps=pace.steps_within(job.seconds))
+    folder = fit_folder(job.root)
+    run = (
+        Run.create(job.root, "align", "fit", options.name, config=options, seed=options.seed)
+        if folder is None
+        else Run.open(folder, options)
     )
+    shared = None if job.draws is None else SharedDraws(job.draws)
     with run:
-        return finish_fit(options, prepared, run, shared=SharedDraws(job.draws))
+        return finish_fit(options, prepared, run, shared=shared)
 
 
-def _existing(job: Job) -> Run | None:
-    folders = sorted(job.root.glob("*_align-fit_*"))
-    return Run.open(folders[-1], job.options) if folders else None
+def fit_folder(root: Path) -> Path | None:
+    """The newest run of a fit below a folder; drafts, which begin with a dot, do not count."""
+    folders = sorted(root.glob("[!.]*_align-fit_*"))
+    return folders[-1] if folders else None
 
 
 def _done(job: Job) -> dict[str, Any] | None:
-    run = _existing(job)
-    return None if run is None else run.result()
+    folder = fit_folder(job.root)
+    return None if folder is None else Run.open(folder, _options(job, folder)).result()
 
 
-def _planned(job: Job) -> int:
-    return job.options.steps or 0
+def _options(job: Job, folder: Path) -> FitOptions:
+    """The job's options with the steps that its run was planned with."""
+    if job.seconds is None:
+        return job.options
+    return replace(job.options, steps=Record(folder).config()["steps"])
+
+
+def _planned(job: Job) -> int | None:
+    folder = fit_folder(job.root)
+    return job.options.steps if folder is None else _options(job, folder).steps
+
+
+def _total(jobs: Sequence[Job]) -> int | None:
+    planned = [_planned(job) for job in jobs]
+    known = [steps for steps in planned if steps is not None]
+    return sum(known) if len(known) == len(jobs) else None
 
 
 def _taken(jobs: Sequence[Job]) -> int:
@@ -133,8 +171,8 @@ def _taken(jobs: Sequence[Job]) -> int:
 
 
 def _last_row(job: Job) -> dict[str, Any] | None:
-    folders = sorted(job.root.glob("*_align-fit_*"))
-    rows = Record(folders[-1]).metrics() if folders else []
+    folder = fit_folder(job.root)
+    rows = [] if folder is None else Record(folder).metrics()
     return rows[-1] if rows else None
 
 
@@ -154,8 +192,9 @@ def _show(jobs: Sequence[Job], progress: Progress) -> None:
     active: dict[str, object] = {}
     for job in jobs:
         row = _last_row(job)
-        if row and 0 < int(row["step"]) < _planned(job):
+        if row and 0 < int(row["step"]) < (_planned(job) or math.inf):
             active[job.options.objective] = _brief(row)
+    progress.total = _total(jobs)
     progress.forget()
     progress.update(_taken(jobs) - progress.done, **active)
 

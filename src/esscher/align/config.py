@@ -45,9 +45,15 @@ class FitConfig:
     check_every: int = 10
     """Steps between decisions: does the adaptive proposal move to the current policy, and is that
     the best model so far."""
+    kl_target: float | None = None
+    """Nats of KL(π‖p0) that the power of the evidence is steered to, so that the target moves while
+    training goes on; None keeps the target as it is. On-policy objectives only."""
     kl_cap: float = 100.0
     """Nats of KL(π‖p0) above which training stops; the result is then the model at the end of the
     `check_every` steps whose draws showed the lowest divergence to the target."""
+    parts: int | None = None
+    """Parts of a batch with random numbers of their own, a multiple of the processes; as many as
+    there are processes by default. Fits with equal parts take equal steps on any number of them."""
     seed: int = 0
     """One integer for every random number of the fit."""
 
@@ -68,6 +74,12 @@ class FitConfig:
                 f"{self.objective} cannot use draws of past steps again, got proposal='replay'; "
                 f"these can: {able}"
             )
+        on_policy = "on_policy" in (chosen.proposal, self.proposal)
+        if self.kl_target is not None and not on_policy:
+            raise ConfigError(
+                f"kl_target moves the target at every step and needs draws of the policy, got "
+                f"{self.objective} with proposal={self.proposal!r}"
+            )
         if self.credit == "token" and (
             self.objective != "forward_kl" or self.proposal not in ("auto", "prior")
         ):
@@ -83,13 +95,14 @@ class FitConfig:
             "batch": 2,
             "group": 2,
             "check_every": 1,
+            "parts": 1,
             "seed": 0,
         }
         for name, low in minimum.items():
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"{name} must be at least {low}, got {value}")
-        for name in ("lr", "clip", "floor", "kl_cap"):
+        for name in ("lr", "clip", "floor", "kl_cap", "kl_target"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, got {value}")

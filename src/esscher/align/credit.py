@@ -135,7 +135,7 @@ def learn(
     prior: SmallLM,
     draws: Scored,
     *,
-    z: float,
+    z: Tensor,
     done: int,
     steps: int,
 ) -> tuple[float, Tensor, Tensor]:
@@ -146,7 +146,7 @@ def learn(
         policy: its gradient is added to; it does not move.
         prior: of the target.
         draws: of `Credit.law`.
-        z: current estimate of Z.
+        z: current estimate of Z, [] or [B] by context.
         done: steps taken.
         steps: steps planned.
 
@@ -159,6 +159,7 @@ def learn(
     """
     outcome = (draws.log_weight > -torch.inf).float()
     weight = (draws.log_prior - draws.log_q).exp().float()
+    push = (weight / z).float()
     scale_rates(credit.optimisers, cosine_lr(done, steps, 1.0, WARMUP, FLOOR))
     n = len(outcome)
     first = first_followed(steps, n)
@@ -175,7 +176,7 @@ def learn(
         for part in _passes(prior, draws, followed):
             worth, loss = _learn_twist(credit.twist, prior, part, outcome, weight)
             total += loss
-            worth *= _by_token(weight, part)[:, None] / (z * len(seen))
+            worth *= _by_token(push, part)[:, None] / len(seen)
             log_pi[part.rows] = _follow(policy, worth, part)
         for part in _passes(prior, draws, rest):
             total += _learn_twist(credit.twist, prior, part, outcome, weight)[1]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from esscher.align.compare import FITS, fit_all, jobs_of
+from esscher.align.compare import FITS, fit_all, fit_folder, jobs_of
 from esscher.align.evaluate import evaluate
 from esscher.align.fit import fitted_moments
-from esscher.align.modelling import build_target, load_prior, read_prompts
+from esscher.align.gold import best_of_n_curve
+from esscher.align.modelling import build_target, find_gold, load_prior, read_prompts
 from esscher.align.objectives import get_objective
 from esscher.align.options import CompareOptions
 from esscher.align.report import write_report
@@ -39,15 +41,19 @@ def compare_objectives(
     Returns:
         {"report", "run", "prior", "objectives", "sampler"}, as the command prints it.
     """
-    prior, known = load_prior(options.prior, output)
+    prior, known = load_prior(options.prior, output, options.model_options())
     jobs = jobs_of(options, run, rates)
     results = fit_all(jobs, options.workers, output)
     target = fitted_moments(build_target(prior, options), options.seed)
     prompts = read_prompts(options.prompts)
     output.say("measuring the prior and drawing from the posterior")
+    gold = find_gold(options.gold)
     start = evaluate(
-        prior, target, options.n, seed=options.seed, floor=options.floor, prompts=prompts
+        prior, target, options.n, seed=options.seed, floor=options.floor, prompts=prompts, gold=gold
     ).to_json()
+    curve = None
+    if gold is not None and prompts is None:
+        curve = best_of_n_curve(target, gold, options.n, seed=options.seed)
     best = closest(results)
     proposal = _model(run, best) if best else prior
     columns = {"prior": first_texts(prior, target, options.seed, prompts)}
@@ -62,6 +68,7 @@ def compare_objectives(
         "objectives": results,
         "sampler": sampler,
         "samples": columns,
+        **({} if curve is None else {"best_of_n": curve}),
     }
     report = write_report(run, options, numbers)
     run.finish(numbers)
@@ -80,8 +87,8 @@ def closest(results: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def _model(run: Run, objective: str) -> LanguageModel:
-    folders = sorted((run.path / FITS / objective).glob("*_align-fit_*"))
-    return load_language_model(folders[-1] / MODEL)
+    folder = fit_folder(run.path / FITS / objective)
+    return load_language_model(cast("Path", folder) / MODEL)
 
 
 def first_texts(

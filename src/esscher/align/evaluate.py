@@ -9,18 +9,32 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from esscher.align.diversity import distinct_n, token_lists
+from esscher.align.diversity import distinct_n, self_bleu, token_lists, unique_share
+from esscher.align.gold import gold_values
+from esscher.align.measures import (
+    chi2_model_target,
+    chi2_target_model,
+    effective_share,
+    gain,
+    jensen_shannon,
+    kl_from_target,
+    perplexity,
+    share_of,
+    tail_index,
+    target_mean,
+    total_variation,
+)
 from esscher.align.propose import Scored, floored, propose
-from esscher.align.reference import Reference, make_reference
+from esscher.align.reference import ByContext, Reference, make_reference, references_by_context
 from esscher.align.verdict import Evidence, Verdict, judge
-from esscher.core.distance import js, kl_model_target, kl_target_model
-from esscher.core.divergence import LOG2
-from esscher.core.estimate import Estimate, bootstrap, from_samples
-from esscher.core.importance import log_z, pareto_k
+from esscher.core.batch import BatchFunction
+from esscher.core.distance import kl_model_target
+from esscher.core.estimate import Estimate, from_samples
+from esscher.core.importance import log_z
 from esscher.core.target import Target
 from esscher.errors import ConfigError, TargetUnreachableError
+from esscher.kit.lm.identity import check_same_outcomes
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.runs.seeds import Streams
 
@@ -42,9 +56,14 @@ class Evaluation:
             noise; log Z cancels.
         tvd: total variation to the exact target, in [0, 1].
         js: Jensen-Shannon divergence to the exact target, in [0, log 2].
+        chi2_target_model: χ²(p*‖π); it hangs on the largest weights P/π, see pareto_k.
+        chi2_model_target: χ²(π‖p*) to the target in which ruled-out draws count as -floor.
         entropy: of the model.
         entropy_target: of the target.
         distinct_2: share of distinct token pairs per 64 draws.
+        self_bleu: mean BLEU-4 of 256 draws, each against the others; 1 where all are the same.
+        unique: share of different draws.
+        prior_perplexity: exp of the prior's mean nats per token on the model's draws.
         length: mean tokens per draw.
         ess: effective share of the model's draws as a sample of the target, in [0, 1].
         pareto_k: tail index of the weights P/π; None for fewer than 25 draws that count.
@@ -53,6 +72,9 @@ class Evaluation:
         floor: log-weight of ruled-out draws in `kl_model_target`, negated.
         reference: where the target's draws come from: exact, enumerated or weighted.
         verdict: the word and its reason.
+        contexts: prompts the numbers are means over; None without prompts.
+        unseen_contexts: prompts left out because no draw of the prior satisfied the evidence.
+        gold: mean of the gold judgement over the model's draws; None without one.
     """
 
     satisfied: Estimate
@@ -64,9 +86,14 @@ class Evaluation:
     kl_gained: Estimate
     tvd: Estimate
     js: Estimate
+    chi2_target_model: Estimate
+    chi2_model_target: Estimate
     entropy: Estimate
     entropy_target: Estimate
     distinct_2: Estimate
+    self_bleu: Estimate
+    unique: Estimate
+    prior_perplexity: Estimate
     length: Estimate
     ess: Estimate
     pareto_k: float | None
@@ -75,6 +102,9 @@ class Evaluation:
     floor: float
     reference: str
     verdict: Verdict
+    contexts: int | None = None
+    unseen_contexts: int | None = None
+    gold: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers; every estimate as {"mean", "se", "n"}."""
@@ -94,12 +124,17 @@ def evaluate(
     seed: int = 0,
     floor: float = 5.0,
     prompts: Sequence[str] | None = None,
-    reference: Reference | None = None,
+    reference: Reference | ByContext | None = None,
+    gold: BatchFunction | None = None,
 ) -> Evaluation:
     """Measure a model against a target.
 
     An enumerable model on an enumerable prior is summed exactly (standard errors 0); anything else
     is sampled: n draws of the model and n of the target, never those it was trained on.
+
+    With prompts every prompt has a target of its own, with its own log Z, and the numbers are means
+    over prompts; see `evaluation_reference` for which. A prompt none of whose draws satisfies the
+    evidence is left out and counted.
 
     Args:
         policy: any language model here, trained or not.
@@ -107,37 +142,114 @@ def evaluate(
         n: draws of each law, at least 25.
         seed: of all random numbers; training uses other streams of the same seed.
         floor: nats, positive; only `kl_model_target` and `log_weight` depend on it.
-        prompts: prompts to draw contexts from.
-        reference: draws of the target to use again.
+        prompts: what texts continue.
+        reference: draws of the target to use again, as `evaluation_reference` gives them.
+        gold: a second judge of the model's draws, of which the target knows nothing: f(items) or
+            f(items, contexts) -> numbers.
 
     Raises:
-        ConfigError: if n or floor is out of range.
+        ConfigError: if n or floor is out of range, or policy and prior are laws of different texts.
         TargetUnreachableError: if no prior draw satisfies the evidence.
     """
     if n < 25 or not 0 < floor < math.inf:
         raise ConfigError(f"evaluate needs n >= 25 and a positive floor, got n={n}, floor={floor}")
+    check_same_outcomes(policy, target.prior)
     if reference is None:
         reference = evaluation_reference(target, n, seed=seed, prompts=prompts)
+    if isinstance(reference, ByContext):
+        return _mean_over_prompts(policy, target, reference, seed=seed, floor=floor, gold=gold)
     if reference.kind == "enumerated" and hasattr(policy, "enumerate"):
-        return _exact(policy, target, reference, floor)
+        return _exact(policy, target, reference, floor, gold)
     rng = Streams(seed).torch("evaluation-model")
+    return _against(policy, target, n, reference, floor=floor, rng=rng, gold=gold)
+
+
+def _against(
+    policy: LanguageModel,
+    target: Target,
+    n: int,
+    reference: Reference,
+    *,
+    floor: float,
+    rng: torch.Generator,
+    gold: BatchFunction | None,
+) -> Evaluation:
+    """Draws of the model, all in the reference's context, against those of the reference."""
+    prompts = None if reference.context is None else reference.context[:1]
     draws = propose(policy, target, n, prompts=prompts, group=1, rng=rng)
     # The prior's own draws are scored already; a second pass would differ in the last digits.
     own = policy is target.prior
     log_pi = reference.log_prior if own else policy.log_prob(reference.x, context=reference.context)
-    return _sampled(policy, draws, log_pi, reference, floor)
+    return _sampled(policy, draws, log_pi, reference, floor=floor, gold=gold)
 
 
 def evaluation_reference(
     target: Target, n: int, *, seed: int, prompts: Sequence[str] | None = None
-) -> Reference:
-    """The draws of the target that `evaluate` uses where it is given none; see there."""
+) -> Reference | ByContext:
+    """The draws of the target that `evaluate` uses where it is given none.
+
+    With prompts they are shared out among the different ones, or among as many of these as can have
+    50 each, chosen at random.
+
+    Raises:
+        TargetUnreachableError: if no prior draw satisfies the evidence.
+    """
     rng = Streams(seed).torch("evaluation-target")
-    return make_reference(target, n, prompts=prompts, rng=rng)
+    if prompts is None:
+        return make_reference(target, n, rng=rng)
+    return references_by_context(target, n, prompts, rng=rng)
+
+
+def _mean_over_prompts(
+    policy: LanguageModel,
+    target: Target,
+    by_context: ByContext,
+    *,
+    seed: int,
+    floor: float,
+    gold: BatchFunction | None,
+) -> Evaluation:
+    """Evaluations of all prompts that were reached, averaged."""
+    rng = Streams(seed).torch("evaluation-model")
+    parts = [
+        _against(policy, target, by_context.n, reference, floor=floor, rng=rng, gold=gold)
+        for reference in by_context.reached
+    ]
+    numbers: dict[str, Any] = {}
+    for f in fields(Evaluation):
+        values = [getattr(part, f.name) for part in parts]
+        if any(isinstance(value, Estimate) for value in values):
+            numbers[f.name] = _mean([value for value in values if value is not None])
+    tails = [part.pareto_k for part in parts if part.pareto_k is not None]
+    kinds = {part.reference for part in parts}
+    missing = {"log_z_model": None} | numbers
+    return _with_verdict(
+        **missing,
+        pareto_k=max(tails) if tails else None,
+        floor=floor,
+        reference=kinds.pop() if len(kinds) == 1 else "weighted",
+        contexts=len(by_context.reached),
+        unseen_contexts=len(by_context.unseen),
+    )
+
+
+def _mean(values: Sequence[Estimate]) -> Estimate:
+    """Mean of independent estimates."""
+    k = len(values)
+    se = math.sqrt(sum(v.se**2 for v in values)) / k
+    return Estimate(
+        sum(v.mean for v in values) / k, se, sum(v.n for v in values), unit=values[0].unit
+    )
 
 
 def _sampled(
-    policy: LanguageModel, draws: Scored, log_pi: Tensor, ref: Reference, floor: float
+    policy: LanguageModel,
+    draws: Scored,
+    log_pi: Tensor,
+    ref: Reference,
+    *,
+    floor: float,
+    gold: BatchFunction | None,
 ) -> Evaluation:
     weight = floored(draws.log_weight, floor)
     log_w = draws.log_target - draws.log_q
@@ -145,29 +257,37 @@ def _sampled(
         seen = log_z(log_w)
     except TargetUnreachableError:
         seen = None
-    tokens = token_lists(draws.x, policy.items(draws.x))
+    ess = effective_share(log_w)
+    floored_target, floored_z = draws.log_target_floored(floor), ref.log_z_floored(floor)
+    items = policy.items(draws.x)
+    tokens = token_lists(draws.x, items)
+    lengths = torch.tensor([len(t) for t in tokens], dtype=torch.float64)
     return _with_verdict(
-        satisfied=_share(draws.log_weight > -torch.inf),
+        satisfied=share_of(draws.log_weight > -torch.inf),
         log_weight=from_samples(weight, unit="nats"),
-        kl_target_model=_forward(log_pi, ref),
-        kl_model_target=kl_model_target(
-            draws.log_q, draws.log_target_floored(floor), ref.log_z_floored(floor)
-        ),
+        kl_target_model=kl_from_target(log_pi, ref),
+        kl_model_target=kl_model_target(draws.log_q, floored_target, floored_z),
         kl_model_prior=from_samples(draws.log_q - draws.log_prior, unit="nats"),
-        kl_target_prior=_forward(ref.log_prior, ref),
-        kl_gained=_gain(log_pi, ref),
-        tvd=_tvd(draws, log_pi, ref),
-        js=_js(draws, log_pi, ref),
+        kl_target_prior=kl_from_target(ref.log_prior, ref),
+        kl_gained=gain(log_pi, ref),
+        tvd=total_variation(draws, log_pi, ref),
+        js=jensen_shannon(draws, log_pi, ref),
+        chi2_target_model=chi2_target_model(ess),
+        chi2_model_target=chi2_model_target(draws.log_q, floored_target, floored_z),
         entropy=from_samples(-draws.log_q, unit="nats"),
-        entropy_target=_target_mean(ref.log_z.mean - ref.log_target, ref),
+        entropy_target=target_mean(ref.log_z.mean - ref.log_target, ref),
         distinct_2=distinct_n(tokens),
-        length=from_samples(torch.tensor([len(t) for t in tokens], dtype=torch.float64)),
-        ess=_ess(log_w),
-        pareto_k=_tail(log_w),
+        self_bleu=self_bleu(tokens),
+        unique=unique_share(tokens),
+        prior_perplexity=perplexity(-draws.log_prior, lengths),
+        length=from_samples(lengths),
+        ess=ess,
+        pareto_k=tail_index(log_w),
         log_z=ref.log_z,
         log_z_model=seen,
         floor=floor,
         reference=ref.kind,
+        gold=None if gold is None else from_samples(gold_values(gold, items, draws.context)),
     )
 
 
@@ -182,107 +302,13 @@ def _with_verdict(**numbers: Any) -> Evaluation:
     return Evaluation(**numbers, verdict=judge(evidence))
 
 
-def _forward(log_pi: Tensor, ref: Reference) -> Estimate:
-    """KL(p*‖π) on the reference draws."""
-    if ref.exact:
-        return kl_target_model(ref.log_target, log_pi, ref.log_z)
-    return _target_mean(ref.log_target - ref.log_z.mean - log_pi, ref)
-
-
-def _gain(log_pi: Tensor, ref: Reference) -> Estimate:
-    """E_p*[log π - log p0]; the self-normalised form where the draws are weighted."""
-    values = log_pi - ref.log_prior
-    if ref.exact:
-        return from_samples(values, unit="nats")
-    share = ref.log_share.exp()
-    mean = float((share * values).sum())
-    if ref.kind == "enumerated":
-        return Estimate(mean, 0.0, len(values), unit="nats")
-    se = math.inf if math.isinf(mean) else float((share * (values - mean)).square().sum()) ** 0.5
-    return Estimate(mean, se, len(values), ess=1 / float((share**2).sum()), unit="nats")
-
-
-def _target_mean(values: Tensor, ref: Reference) -> Estimate:
-    """E_p*[values]; the self-normalised form where the draws are weighted."""
-    if ref.exact:
-        plain = from_samples(values, unit="nats")
-        return Estimate(plain.mean, math.hypot(plain.se, ref.log_z.se), plain.n, unit="nats")
-    share = ref.log_share.exp()
-    mean = float((share * values).sum())
-    if ref.kind == "enumerated":
-        return Estimate(mean, 0.0, len(values), unit="nats")
-    # The values carry -log Z, whose error is that of the same weights: one influence function.
-    spread = share * (values - mean - 1) + 1 / ref.n_drawn
-    missing = (ref.n_drawn - len(values)) / ref.n_drawn**2
-    se = math.sqrt(float((spread**2).sum()) + missing)
-    return Estimate(mean, se, len(values), ess=1 / float((share**2).sum()), unit="nats")
-
-
-def _tvd(draws: Scored, log_pi: Tensor, ref: Reference) -> Estimate:
-    """Total variation as 1 - Σ min(p*, π), averaged over draws of both laws where both are exact.
-
-    Every term lies in [0, 1], so no weight can blow up.
-    """
-    own, pull = _missed(draws.log_target - ref.log_z.mean - draws.log_q)
-    if not ref.exact:
-        return Estimate(own.mean, math.hypot(own.se, pull * ref.log_z.se), own.n)
-    back, pull_back = _missed(log_pi - ref.log_target + ref.log_z.mean)
-    # The normaliser enters the two ratios with opposite signs.
-    se = math.hypot(own.se, back.se, (pull - pull_back) * ref.log_z.se) / 2
-    return Estimate((own.mean + back.mean) / 2, se, own.n + back.n)
-
-
-def _missed(log_ratio: Tensor) -> tuple[Estimate, float]:
-    """Mean of 1 - min(1, ratio), and minus its slope in the log-ratio."""
-    return (
-        from_samples(1 - log_ratio.exp().clamp(max=1)),
-        float(torch.where(log_ratio < 0, log_ratio.exp(), 0.0).mean()),
-    )
-
-
-def _js(draws: Scored, log_pi: Tensor, ref: Reference) -> Estimate:
-    """Half of each law's part, on draws of its own: a model's draws cannot see what it lost."""
-    if ref.exact:
-        return js((draws.log_q, draws.log_target), (log_pi, ref.log_target), ref.log_z)
-    u = draws.log_q - draws.log_target + ref.log_z.mean
-    v = log_pi - ref.log_target + ref.log_z.mean
-    share = ref.log_share.exp()
-    own = from_samples(0.5 * (LOG2 - softplus(-u)))
-    values = 0.5 * (LOG2 - softplus(v))
-    back = float((share * values).sum())
-    se = 0.0
-    if ref.kind == "weighted":
-        pull = 0.5 * float(torch.sigmoid(-u).mean() - (share * torch.sigmoid(v)).sum())
-        spread = float((share * (values - back)).square().sum()) ** 0.5
-        se = math.hypot(spread, pull * ref.log_z.se)
-    n = own.n + len(values)
-    return Estimate(own.mean + back, math.hypot(own.se, se), n, unit="nats")
-
-
-def _share(mask: Tensor) -> Estimate:
-    n = len(mask)
-    p = float(mask.double().mean())
-    # At 0 and 1 the plain error would be 0, which no finite sample can know.
-    return Estimate(p, math.sqrt(max(p * (1 - p), 1 / n) / n), n)
-
-
-def _ess(log_w: Tensor) -> Estimate:
-    if bool((log_w == -torch.inf).all()):
-        return Estimate(0.0, 0.0, len(log_w))
-    w = (log_w - log_w.max()).exp()
-    rng = Streams(0).torch("effective-sample-size")
-    return bootstrap(w, statistic=lambda v: v.mean() ** 2 / (v**2).mean(), rng=rng)
-
-
-def _tail(log_w: Tensor) -> float | None:
-    alive = log_w[log_w > -torch.inf]
-    if len(alive) < 25 or float(alive.max() - alive.min()) == 0.0:
-        return None
-    k = pareto_k(log_w)
-    return k if math.isfinite(k) else None
-
-
-def _exact(policy: LanguageModel, target: Target, ref: Reference, floor: float) -> Evaluation:
+def _exact(
+    policy: LanguageModel,
+    target: Target,
+    ref: Reference,
+    floor: float,
+    gold: BatchFunction | None,
+) -> Evaluation:
     """Every number summed over all outcomes."""
     x = cast("Any", policy).enumerate()
     log_pi = policy.log_prob(x)
@@ -297,31 +323,40 @@ def _exact(policy: LanguageModel, target: Target, ref: Reference, floor: float) 
     soft = floored(weight, floor)
     log_p = tempered + weight - ref.log_z.mean
     log_w = log_p - log_pi
-    tokens = token_lists(x, policy.items(x))
-    floored_z = float(torch.logsumexp(tempered + soft, 0))
+    items = policy.items(x)
+    tokens = token_lists(x, items)
+    log_soft = torch.log_softmax(tempered + soft, 0)
     square = float((pi * (2 * log_w).exp()).sum())
     mixture = torch.logaddexp(log_pi, log_p) - math.log(2)
     half = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - mixture), 0.0).sum()
     rng = Streams(0).torch("exact-distinct")
     drawn = policy.sample(512, rng=rng).x
+    shown = token_lists(drawn, policy.items(drawn))
+    length = mean(torch.tensor([len(t) for t in tokens], dtype=torch.float64), "")
     return _with_verdict(
         satisfied=mean((weight > -torch.inf).double(), ""),
         log_weight=mean(soft),
-        kl_target_model=_forward(policy.log_prob(ref.x), ref),
-        kl_model_target=mean(log_pi - tempered - soft + floored_z),
+        kl_target_model=kl_from_target(policy.log_prob(ref.x), ref),
+        kl_model_target=mean(log_pi - log_soft),
         kl_model_prior=mean(log_pi - log_prior),
-        kl_target_prior=_forward(ref.log_prior, ref),
-        kl_gained=_gain(policy.log_prob(ref.x), ref),
+        kl_target_prior=kl_from_target(ref.log_prior, ref),
+        kl_gained=gain(policy.log_prob(ref.x), ref),
         tvd=Estimate(0.5 * float((pi - log_p.exp()).abs().sum()), 0.0, n),
+        chi2_target_model=Estimate(square - 1, 0.0, n),
+        chi2_model_target=Estimate(mean((log_pi - log_soft).exp(), "").mean - 1, 0.0, n),
         js=Estimate(0.5 * float(half) + 0.5 * mean(log_pi - mixture).mean, 0.0, n, unit="nats"),
         entropy=mean(-log_pi),
-        entropy_target=_target_mean(ref.log_z.mean - ref.log_target, ref),
-        distinct_2=distinct_n(token_lists(drawn, policy.items(drawn))),
-        length=mean(torch.tensor([len(t) for t in tokens], dtype=torch.float64), ""),
+        entropy_target=target_mean(ref.log_z.mean - ref.log_target, ref),
+        distinct_2=distinct_n(shown),
+        self_bleu=self_bleu(shown),
+        unique=unique_share(shown),
+        prior_perplexity=Estimate(math.exp(mean(-log_prior).mean / length.mean), 0.0, n),
+        length=length,
         ess=Estimate(1 / square if square > 0 else 0.0, 0.0, n),
         pareto_k=None,
         log_z=ref.log_z,
         log_z_model=ref.log_z,
         floor=floor,
         reference=ref.kind,
+        gold=None if gold is None else mean(gold_values(gold, items, None), ""),
     )

@@ -14,18 +14,23 @@ from torch import Tensor
 
 from esscher.align.config import FitConfig
 from esscher.align.credit import SOME, Credit, can_credit
+from esscher.align.normaliser import LogZ, disagreement
 from esscher.align.objectives import Proposal, get_objective
-from esscher.align.propose import propose
+from esscher.align.parallel import check_parallel
+from esscher.align.propose import Scored, propose
 from esscher.align.shared import SharedDraws
 from esscher.align.state import Info, State
-from esscher.align.train import init, planned_steps, step
+from esscher.align.steering import steered_target
+from esscher.align.train import batch_size, init, planned_steps, step
 from esscher.core.estimate import Estimate
 from esscher.core.evidence import Moments
 from esscher.core.sample import unreachable
 from esscher.core.target import Target
 from esscher.errors import ConfigError
 from esscher.kit.lm.causal import SmallLM
+from esscher.kit.lm.identity import check_same_outcomes, fingerprint
 from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.ranks import ranks
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.history import log_row, resume_run
 from esscher.kit.runs.seeds import Streams
@@ -48,12 +53,16 @@ class FitResult:
         history: one row per step: numbers, and estimates as {"mean", "se", "n"}.
         log_z: log normaliser of the target from all training draws; None if none counted.
         stopped: why training ended before its last step; None if it did not.
+        target: prior and evidence, moments fitted, to the power it was steered to.
+        alarm: the first time the training draws' log Z disagreed with the prior's; None if never.
     """
 
     policy: LanguageModel
     history: list[dict[str, Any]]
     log_z: Estimate | None
     stopped: str | None
+    target: Target
+    alarm: str | None = None
 
 
 def fit(
@@ -77,6 +86,9 @@ def fit(
 ) -> FitResult:
     """Train a copy of the policy towards the target.
 
+    In a process group (torchrun) all processes call this alike; they share every batch, and the
+    first one watches, logs and saves.
+
     Args:
         policy: where training starts, usually the prior itself.
         target: prior and evidence; unfitted `Moments` are fitted on prior draws first.
@@ -96,7 +108,8 @@ def fit(
         shared: draws of the prior in common with fits that differ in objective and learning rate.
 
     Raises:
-        ConfigError: if a setting is out of range or prompts are empty.
+        ConfigError: if a setting is out of range, prompts are empty, policy and prior are laws of
+            different texts, or the prior's weights change meanwhile.
         TargetUnreachableError: if none of 512 prior draws satisfies the evidence.
         NumericsError: if evidence, loss or gradient is NaN or infinite.
     """
@@ -105,16 +118,37 @@ def fit(
         config = FitConfig(objective, chosen, steps=steps, batch=batch, lr=lr, seed=seed)
     if prompts is not None and not prompts:
         raise ConfigError("prompts is empty; pass None for prompt-free texts")
+    check_same_outcomes(policy, target.prior)
+    here = ranks()
+    check_parallel(config, batch_size(policy, config), here, prompts=prompts is not None)
+    before = _weights_of(target)
     target = fitted_moments(target, config.seed)
-    probe = _probe(target, prompts, config.seed)
+    draws = _probe(target, prompts, config.seed)
+    probe = draws.log_weight
     state = init(policy.clone(), config, _credit(policy, target, config, probe))
     constant = _constant(target, probe)
     if constant is not None and get_objective(config.objective).minimises is not None:
         warnings.warn(constant, stacklevel=2)
-        return FitResult(state.average, [], None, constant)
+        return FitResult(state.average, [], None, constant, target)
+    fixed = config.kl_target is None and prompts is None
+    anchor = LogZ().update(draws.log_target - draws.log_q) if fixed else None
     keeper = _Keeper(run, save_every, watch, watch_every, on_step)
+    if not here.first:
+        keeper = _Keeper(None, save_every, None, watch_every, None)
     advance = partial(step, target=target, config=config, prompts=prompts, shared=shared)
-    return _loop(state, config, advance, keeper)
+    state, history = _loop(state, config, advance, keeper, anchor)
+    if _weights_of(target) != before:
+        raise ConfigError(
+            "the prior's weights changed during the fit, so that its target did, too; train a "
+            "clone of the model that serves as the prior"
+        )
+    log_z, reached = state.log_z.estimate(), steered_target(target, state.power)
+    return FitResult(state.average, history, log_z, state.stopped, reached, state.alarm)
+
+
+def _weights_of(target: Target) -> str | None:
+    prior = target.prior
+    return fingerprint(prior.module()) if isinstance(prior, LanguageModel) else None
 
 
 def fitted_moments(target: Target, seed: int) -> Target:
@@ -123,8 +157,8 @@ def fitted_moments(target: Target, seed: int) -> Target:
     return target.fit_moments(rng=Streams(seed).torch("moments")) if open_moments else target
 
 
-def _probe(target: Target, prompts: Sequence[str] | None, seed: int) -> Tensor:
-    """Log-weights of prior draws, before time is spent: reachable, deterministic?
+def _probe(target: Target, prompts: Sequence[str] | None, seed: int) -> Scored:
+    """Draws of the prior, before time is spent: reachable, deterministic?
 
     Raises:
         TargetUnreachableError: if no draw satisfies the evidence.
@@ -143,7 +177,7 @@ def _probe(target: Target, prompts: Sequence[str] | None, seed: int) -> Tensor:
             f"then {float(again[i]):.6g}; the target is then only defined on average",
             stacklevel=3,
         )
-    return weight
+    return draws
 
 
 def _constant(target: Target, weight: Tensor) -> str | None:
@@ -173,7 +207,8 @@ def _credit(
             f"them (here {satisfied:.1%}); use credit='sequence'"
         )
     plain = config.objective == "forward_kl" and config.proposal in ("auto", "prior")
-    if config.credit == "sequence" or not possible or not plain:
+    alone = ranks().world == 1
+    if config.credit == "sequence" or not possible or not plain or not alone:
         return None
     return Credit.start(cast("SmallLM", target.prior), satisfied)
 
@@ -203,6 +238,7 @@ class _Keeper:
     def resume(self, state: State) -> list[dict[str, Any]]:
         """Continue the run's newest checkpoint, or make its first; returns the rows so far."""
         saved, rows = resume_run(self.run, state.state_dict())
+        saved, rows = ranks().of_first((saved, rows))
         if saved is not None:
             state.load_state_dict(saved)
         return rows
@@ -213,7 +249,8 @@ def _loop(
     config: FitConfig,
     advance: Callable[[State], tuple[State, Info]],
     keeper: _Keeper,
-) -> FitResult:
+    anchor: LogZ | None,
+) -> tuple[State, list[dict[str, Any]]]:
     total = planned_steps(state.policy, config)
     history = keeper.resume(state)
     if not history and keeper.watch is not None:
@@ -221,6 +258,10 @@ def _loop(
     while state.done < total and state.stopped is None:
         state, info = advance(state)
         state.stopped = _explosion(info, state, config)
+        if state.alarm is None and anchor is not None:
+            state.alarm = disagreement(state.log_z, anchor, state.done)
+            if state.alarm is not None:
+                warnings.warn(state.alarm, stacklevel=3)
         last = state.done == total or state.stopped is not None
         row = {**info._asdict(), "log_z": state.log_z.estimate()}
         log_row(history, keeper.run, state.done, row | keeper.watched(state, last=last))
@@ -231,7 +272,7 @@ def _loop(
         if state.best.weights is not None:
             state.average.module().load_state_dict(state.best.weights)
         warnings.warn(state.stopped, stacklevel=3)
-    return FitResult(state.average, history, state.log_z.estimate(), state.stopped)
+    return state, history
 
 
 def _explosion(info: Info, state: State, config: FitConfig) -> str | None:

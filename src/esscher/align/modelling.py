@@ -6,20 +6,30 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from esscher.align.rewards.classifier import Classifier
 from esscher.align.rewards.command import CommandReward
 from esscher.align.rewards.deploy import deploy
+from esscher.align.rewards.expert import Expert
 from esscher.align.rewards.installed import installed_names, installed_reward
 from esscher.core.batch import BatchFunction
-from esscher.core.evidence import Condition, Evidence, Moments, Reward
+from esscher.core.evidence import (
+    Condition,
+    Evidence,
+    Likelihood,
+    Moments,
+    PrefixCondition,
+    Reward,
+)
 from esscher.core.target import Target
 from esscher.errors import ConfigError, DataError
 from esscher.kit.lm.builtin import builtin_stdlib
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.loading import load_language_model
+from esscher.kit.lm.model_options import AS_STORED, ModelOptions
 from esscher.kit.lm.predicates import PREDICATES
 from esscher.kit.lm.pretrain import PretrainConfig
 from esscher.kit.runs.output import Output
@@ -29,6 +39,7 @@ __all__ = [
     "TargetOptions",
     "build_target",
     "find_function",
+    "find_gold",
     "load_prior",
     "read_prompts",
 ]
@@ -41,8 +52,8 @@ class TargetOptions:
     """Prior and evidence, as named on the command line."""
 
     prior: str = BUILTIN
-    """Where the model comes from: builtin:stdlib, or a folder with a model of ours or of
-    transformers."""
+    """Where the model comes from: builtin:stdlib, a folder with a model of ours or of transformers,
+    or a hub name, hf:organisation/model[@revision]."""
     reward: str | None = None
     """Reward function as module:function, or the name of an installed one; takes a list of texts
     (and prompts, if it has a second parameter) and returns one number each."""
@@ -52,8 +63,22 @@ class TargetOptions:
     """Predicate that every text must satisfy, as module:function or built in (compiles, has_branch,
     has_return, names_bound, no_unused_args, uses_self); may be repeated. Without any evidence,
     builtin:stdlib takes compiles."""
+    prefix_condition: tuple[str, ...] = ()
+    """Predicate that, once false of the beginning of a text, stays false, such as
+    closes_only_open_brackets: smc, awrs and twisted_smc then give such beginnings up; may be
+    repeated."""
     moments: tuple[str, ...] = ()
     """Mean that a feature must have, as module:function=VALUE; may be repeated."""
+    classifier: Path | None = None
+    """Folder with a text classifier of transformers, as evidence p(label given text)."""
+    label: str | None = None
+    """Label of the classifier that texts should have."""
+    alpha: float = 1.0
+    """Power of the classifier's probability; 1 is Bayes' rule."""
+    expert: tuple[str, ...] = ()
+    """Another model as a factor of the target, as FOLDER=POWER; may be repeated."""
+    prior_power: float = 1.0
+    """Power of the prior itself in the target."""
     reward_cmd: str | None = None
     """Reward as a program instead: it reads a line {"text": …, "prompt": …} for every text and
     prints a line with a number, or {"reward": number}, before it reads on."""
@@ -70,16 +95,32 @@ class TargetOptions:
     """What happens where a reward or condition raises: stop, or rule that text out and warn."""
     prompts: Path | None = None
     """JSON Lines file with a "prompt" per line; without it texts are prompt-free."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Weights of a transformers model: auto takes them as they are stored."""
+    chat: bool = False
+    """Prompts are messages of a user, written out by the chat template of a transformers model."""
+    max_new: int | None = None
+    """Most tokens of a text of a transformers model; by default what its folder says, else 64."""
+
+    def model_options(self) -> ModelOptions:
+        """How models are read, as far as these options say."""
+        known = {f.name for f in fields(self)} & {f.name for f in fields(ModelOptions)}
+        return ModelOptions(**{name: getattr(self, name) for name in known})
 
 
-def load_prior(name: str, output: Output) -> tuple[LanguageModel, dict[str, Any]]:
+def load_prior(
+    name: str, output: Output, options: ModelOptions = AS_STORED
+) -> tuple[LanguageModel, dict[str, Any]]:
     """The model a name stands for, and what is known about it.
 
     Raises:
         CheckpointError: if the folder holds no readable model.
+        ConfigError: if options are set for a model of ours.
     """
     if name != BUILTIN:
-        return load_language_model(Path(name)), {"name": name}
+        return load_language_model(name, options), {"name": name}
+    if options != AS_STORED:
+        raise ConfigError(f"{name} is a model of ours, which takes no settings; got {options}")
     config = PretrainConfig()
     with output.progress(config.steps, "prior") as progress:
         prior = builtin_stdlib(
@@ -107,20 +148,48 @@ def build_target(prior: LanguageModel, options: TargetOptions) -> Target:
     if score is not None:
         evidence.append(Reward(score, beta=options.beta, on_error=options.on_error))
     conditions = options.condition
-    if not (evidence or conditions or options.moments) and options.prior == BUILTIN:
+    others = options.prefix_condition or options.moments or options.expert or options.classifier
+    tempered = options.prior_power != 1.0
+    if not (evidence or conditions or others or tempered) and options.prior == BUILTIN:
         conditions = ("compiles",)
     evidence += [
         Condition(find_function(name, "condition"), on_error=options.on_error)
         for name in conditions
     ]
+    evidence += [
+        PrefixCondition(find_function(name, "prefix_condition"), on_error=options.on_error)
+        for name in options.prefix_condition
+    ]
     if options.moments:
         evidence.append(Moments(dict(_moment(text) for text in options.moments)))
-    if not evidence:
+    evidence += [_expert(text, prior) for text in options.expert]
+    evidence += _classified(options)
+    if not evidence and options.prior_power == 1.0:
         raise ConfigError(
             "no evidence is given, so the target would be the prior; name at least one --reward, "
-            "--reward-cmd, --condition or --moments"
+            "--reward-cmd, --condition, --moments, --classifier or --expert"
         )
-    return Target(prior, *evidence)
+    return Target(prior, *evidence, prior_power=options.prior_power)
+
+
+def _classified(options: TargetOptions) -> list[Evidence]:
+    if options.classifier is None:
+        if options.label is not None:
+            raise ConfigError("--label is of a classifier, and there is none; add --classifier")
+        return []
+    if options.label is None:
+        raise ConfigError("--classifier needs a --label that texts should have")
+    found = Classifier(options.classifier, options.label)
+    return [Likelihood(found, options.alpha, found.name, on_error=options.on_error)]
+
+
+def _expert(text: str, prior: LanguageModel) -> Evidence:
+    name, _, power = text.rpartition("=")
+    try:
+        scale = float(power)
+    except ValueError as error:
+        raise ConfigError(f"expert {text!r} is not FOLDER=POWER") from error
+    return Likelihood(Expert(load_language_model(name), prior), scale, f"{name}^{power}")
 
 
 def _reward(options: TargetOptions) -> BatchFunction | None:
@@ -179,6 +248,11 @@ def find_function(name: str, role: str) -> Callable[..., Any]:
     if not callable(function):
         raise ConfigError(f"{role} {name!r} is a {type(function).__name__}, not a function")
     return function  # type: ignore[no-any-return]
+
+
+def find_gold(name: str | None) -> BatchFunction | None:
+    """The second judge that an option names, None for no name."""
+    return None if name is None else find_function(name, "gold")
 
 
 def _moment(text: str) -> tuple[Callable[..., Any], float]:

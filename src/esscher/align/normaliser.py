@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,12 @@ from torch import Tensor
 
 from esscher.core.estimate import Estimate
 
-__all__ = ["LearntLogZ", "LogZ"]
+__all__ = ["LearntLogZ", "LogZ", "disagreement", "log_z_of", "updated"]
+
+
+ALARM = 4.0
+"""Standard errors between two estimates of log Z that are no accident; its square is how many
+satisfied draws must have been expected where none was seen."""
 
 
 class LearntLogZ(NamedTuple):
@@ -70,3 +76,46 @@ class LogZ(NamedTuple):
         ess = math.exp(2 * self.log_sum - self.log_squares)
         se = math.sqrt(max(0.0, 1 / ess - 1 / self.n) * self.n / max(1, self.n - 1))
         return Estimate(self.value, se, self.n, ess=ess, unit="nats")
+
+
+def updated(known: Mapping[str, LogZ], log_w: Tensor, context: Sequence[str]) -> dict[str, LogZ]:
+    """Estimates by context, with the log-weights [B] of new draws in their contexts."""
+    rows: dict[str, list[int]] = {}
+    for i, text in enumerate(context):
+        rows.setdefault(text, []).append(i)
+    new = {text: known.get(text, LogZ()).update(log_w[own]) for text, own in rows.items()}
+    return {**known, **new}
+
+
+def log_z_of(known: Mapping[str, LogZ], context: Sequence[str]) -> Tensor:
+    """[B] log Z of the contexts, nats; -inf where every weight seen so far was zero."""
+    return torch.tensor([known.get(text, LogZ()).value for text in context], dtype=torch.float64)
+
+
+def disagreement(running: LogZ, anchor: LogZ, step: int) -> str | None:
+    """A sentence if log Z from training draws is not that from prior draws; None if it may be.
+
+    A policy that has left part of the target sees a Z that is too small, with a small error bar:
+    only draws of a law that covers the target can tell.
+
+    Args:
+        running: from the training draws.
+        anchor: from draws of the prior.
+        step: steps done.
+    """
+    seen, known = running.estimate(), anchor.estimate()
+    if known is None:
+        return None
+    if seen is None:
+        if running.n * math.exp(known.mean) <= ALARM**2:
+            return None
+        said = f"no training draw of {running.n} is satisfied"
+    elif abs(seen.mean - known.mean) > ALARM * math.hypot(seen.se, known.se):
+        said = f"the training draws say log Z = {seen}"
+    else:
+        return None
+    return (
+        f"after {step} steps {said}, draws of the prior say {known}: the training draws miss a "
+        "part of the target, so that numbers of theirs look too good; take proposal='mixture' or "
+        "a smaller learning rate"
+    )

@@ -51,12 +51,27 @@ class FitOptions(TargetOptions):
     """Decay of the moving average of the weights, which is the result; 0 for none."""
     floor: float = 5.0
     """Nats: a ruled-out draw counts as log-weight -floor where a finite one is needed."""
+    kl_target: float | None = None
+    """KL(π‖p0) in nats that the power of the evidence is steered to; the target then moves."""
     kl_cap: float = 100.0
     """KL(π‖p0) in nats at which training stops."""
+    checkpointing: bool = False
+    """Recompute activations of a transformers model: less memory, more time."""
+    lora_rank: int = 0
+    """Rank of adapters on all linear layers of a transformers model, which alone are then trained;
+    0 trains all weights."""
+    lora_alpha: float | None = None
+    """Scale of the adapters times their rank; twice the rank by default."""
+    parts: int | None = None
+    """Parts of a batch with random numbers of their own; as many as torchrun starts processes by
+    default. Fits with equal parts take equal steps on any number of processes."""
     seed: int = 0
     """One integer for every random number."""
     n: int = 1000
     """Draws of the final evaluation."""
+    gold: str | None = None
+    """Second judge as module:function or a built-in predicate, which the target knows nothing of;
+    its mean is reported, and drawn against √KL(π‖p0)."""
     runs: Path = Path("runs")
     """Folder that holds the run folders."""
     name: str = "fit"
@@ -78,6 +93,9 @@ class EvaluateOptions(TargetOptions):
     """Draws of the model and of the target, at least 25."""
     floor: float = 5.0
     """Nats: a ruled-out draw counts as log-weight -floor in KL(π‖p*)."""
+    gold: str | None = None
+    """Second judge as module:function or a built-in predicate, which the target knows nothing of;
+    its mean is reported, and drawn against √KL(π‖p0)."""
     seed: int = 0
     """One integer for every random number."""
     runs: Path = Path("runs")
@@ -102,8 +120,8 @@ class SampleOptions(TargetOptions):
 
     method: str = "quasi_rejection"
     """quasi_rejection, rejection, resample, best_of_n, soft_best_of_n, independence_mh, suffix_mh,
-    block_mh, parallel_tempering, smc or twisted_smc; or model, which draws from the model as it
-    is."""
+    block_mh, parallel_tempering, smc, awrs or twisted_smc; or model, which draws from the model
+    as it is."""
     model: str | None = None
     """Proposal: a model folder or a run of `align fit`; the prior by default."""
     n: int = 100
@@ -119,7 +137,7 @@ class SampleOptions(TargetOptions):
     steps: int = 64
     """Moves of each Markov chain."""
     particles: int = 64
-    """Particles per run of smc and twisted_smc."""
+    """Particles per run of smc, awrs and twisted_smc."""
     twist: Literal["ctl", "fudge", "sixo", "path_consistency"] = "ctl"
     """How twisted_smc learns its twist."""
     twist_steps: int = 200
@@ -152,10 +170,12 @@ class SampleOptions(TargetOptions):
 
 @dataclass(frozen=True)
 class CompareOptions(FitOptions):
-    """`esscher align compare`: several objectives at an equal number of draws."""
+    """`esscher align compare`: several objectives at an equal number of draws or of seconds."""
 
     objectives: tuple[str, ...] = COMPARED
     """Objectives to compare; repeat the flag."""
+    seconds: float | None = None
+    """CPU seconds that each objective may train, instead of an equal number of steps."""
     workers: int = 2
     """Processes, one thread each."""
     name: str = "compare"
@@ -168,6 +188,11 @@ class CompareOptions(FitOptions):
         if not self.objectives or self.workers < 1:
             raise ConfigError(
                 f"compare needs an objective and a worker, got {self.objectives} and {self.workers}"
+            )
+        if self.seconds is not None and (self.steps is not None or not self.seconds > 0):
+            raise ConfigError(
+                "compare takes an equal number of steps or positive seconds, got "
+                f"steps={self.steps} and seconds={self.seconds}"
             )
 
 

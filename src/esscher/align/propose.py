@@ -14,7 +14,7 @@ from torch import Tensor
 from esscher.core.law import Context, Draws, Law, contexts_of, join, take
 from esscher.core.target import Target
 
-__all__ = ["HalfAndHalf", "Scored", "contexts_for", "floored", "propose", "weigh"]
+__all__ = ["HalfAndHalf", "Scored", "contexts_for", "floored", "propose", "recounted", "weigh"]
 
 
 class Scored(NamedTuple):
@@ -165,6 +165,11 @@ def weigh(target: Target, x: Any, context: list[str] | None) -> Tensor:
         distinct, position = torch.unique(x, return_inverse=True)
         return target.log_weight(distinct)[position]
     return target.log_weight(x, context)
+
+
+def recounted(draws: Scored) -> Scored:
+    """The draws with copies counted over all of them, for batches put together from parts."""
+    return draws._replace(copies=_copies(draws.x, draws.groups))
 
 
 def _copies(x: Any, groups: Tensor) -> Tensor:

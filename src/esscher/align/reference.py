@@ -11,18 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esscher.align.propose import contexts_for, weigh
+from esscher.align.propose import weigh
 from esscher.core.estimate import Estimate
 from esscher.core.importance import log_z
 from esscher.core.law import join, take
 from esscher.core.sample import unreachable
 from esscher.core.target import Target
+from esscher.errors import TargetUnreachableError
 from esscher.kit.lm.language_model import LanguageModel
 
-__all__ = ["Reference", "make_reference"]
+__all__ = ["ByContext", "Reference", "make_reference", "references_by_context"]
 
 BATCH = 512
 """Prior draws per pass while looking for posterior draws."""
+LEAST = 50
+"""Fewest draws of a prompt's own target."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,52 @@ class Reference:
         return Estimate(total, se, self.log_z.n, unit="nats")
 
 
+@dataclass(frozen=True)
+class ByContext:
+    """References of single prompts, each a target with a normaliser of its own.
+
+    Attributes:
+        n: draws wanted of each.
+        reached: those of prompts for which the evidence was satisfied at least once.
+        unseen: the other prompts.
+    """
+
+    n: int
+    reached: list[Reference]
+    unseen: list[str]
+
+
+def references_by_context(
+    target: Target, n: int, prompts: Sequence[str], *, rng: torch.Generator
+) -> ByContext:
+    """About n draws in all, shared out among the different prompts, or as many as `LEAST` allows.
+
+    Raises:
+        TargetUnreachableError: if no prior draw of any prompt satisfies the evidence.
+    """
+    distinct = list(dict.fromkeys(prompts))
+    most = max(1, n // LEAST)
+    if len(distinct) > most:
+        order = torch.randperm(len(distinct), generator=rng)[:most]
+        distinct = [distinct[i] for i in sorted(order.tolist())]
+    each = max(LEAST, n // len(distinct))
+    reached, unseen, failure = [], [], None
+    for prompt in distinct:
+        try:
+            reached.append(make_reference(target, each, prompt=prompt, rng=rng))
+        except TargetUnreachableError as error:
+            unseen.append(prompt)
+            failure = error
+    if failure is not None and not reached:
+        raise failure
+    return ByContext(each, reached, unseen)
+
+
 def make_reference(
     target: Target,
     n: int,
     *,
-    prompts: Sequence[str] | None = None,
+    prompt: str | None = None,
     max_draws: int | None = None,
     rng: torch.Generator,
 ) -> Reference:
@@ -90,14 +134,14 @@ def make_reference(
     Args:
         target: prior and evidence.
         n: draws wanted.
-        prompts: prompts to draw contexts from.
+        prompt: what all texts continue.
         max_draws: most prior draws spent; by default 200 n.
         rng: source of randomness.
 
     Raises:
         TargetUnreachableError: if none of the prior draws satisfies the evidence.
     """
-    if prompts is None and hasattr(target.prior, "enumerate"):
+    if prompt is None and hasattr(target.prior, "enumerate"):
         return _enumerated(target)
     limit = 200 * n if max_draws is None else max_draws
     parts: list[tuple[Any, list[str] | None, Tensor, Tensor]] = []
@@ -106,8 +150,8 @@ def make_reference(
     found = drawn = 0
     prior = cast("LanguageModel", target.prior)
     while found < n and drawn < limit:
-        context, groups = contexts_for(prompts, BATCH, 1, rng)
-        x, log_q = prior.sample(len(groups), context=context, rng=rng)
+        context = None if prompt is None else [prompt] * BATCH
+        x, log_q = prior.sample(BATCH, context=context, rng=rng)
         weight = weigh(target, x, context)
         tilts.append((target.prior_power - 1) * log_q)
         weights.append(weight + tilts[-1])

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from esscher.align.compare import FITS
+from esscher.align.compare import FITS, fit_folder
 from esscher.align.objectives import get_objective, is_objective
 from esscher.align.options import CompareOptions, EvaluateOptions, FitOptions
 from esscher.kit.runs.figures import Series, line_figure, scatter_path
@@ -41,6 +41,7 @@ COLUMNS = {
     "distinct_2": "distinct-2",
     "length": "tokens",
     "ess": "ESS / n",
+    "gold": "gold",
 }
 
 
@@ -59,15 +60,22 @@ def write_report(run: Run, options: CompareOptions, numbers: Mapping[str, Any]) 
     )
     report.verdicts([_verdict(name, result) for name, result in results.items()])
     report.section("Numbers").table(
-        ["model", *COLUMNS.values()],
+        ["model", *_columns(prior).values()],
         [_cells("prior p0", prior), *(_cells(name, r) for name, r in results.items())],
         f"Mean ± standard error; n = {options.n} draws of each model and of the target. KL(π‖p*) "
         f"counts a ruled-out text as log-weight -{options.floor:g} nats, because the exact value "
         "is infinite while any is drawn. KL gained is KL(p*‖p0) - KL(p*‖π) on the same draws, "
         "which share most of their noise.",
     )
+    if options.seconds is not None:
+        steps = ", ".join(f"{name} {result['steps']}" for name, result in results.items())
+        report.paragraph(
+            f"Every objective trained for {options.seconds:g} CPU seconds on one thread, which is "
+            f"so many steps: {steps}. A pilot of a few steps says how many fit; measuring on the "
+            "way does not count."
+        )
     report.paragraph(_target_line(prior))
-    _paths(report, run, options, prior)
+    _paths(report, run, options, prior, numbers.get("best_of_n"))
     if numbers["sampler"] is not None:
         _sampler(report, numbers["sampler"])
     report.section("What they write").paragraph(
@@ -83,13 +91,14 @@ def write_fit_report(run: Run, options: FitOptions, numbers: Mapping[str, Any]) 
     report = Report(f"Fit by {options.objective}", f"prior {options.prior}; minimises {minimises}")
     report.verdicts([_verdict(options.objective, numbers)])
     report.table(
-        ["model", *COLUMNS.values()],
+        ["model", *_columns(numbers).values()],
         [_cells(options.objective, numbers)],
         f"Mean ± standard error; n = {options.n} draws of the model and of the target.",
     )
     report.paragraph(_target_line(numbers))
     rows = {options.objective: run.metrics()}
     _figures(report, rows, numbers, options)
+    _gold(report, rows, options, numbers.get("best_of_n"))
     texts = [f"{row.get('prompt', '')}{row['text']}" for row in run.samples()]
     report.section("What it writes").samples_side_by_side({options.objective: texts})
     _appendix(report, run)
@@ -101,7 +110,7 @@ def write_evaluation_report(run: Run, options: EvaluateOptions, numbers: Mapping
     report = Report("How close is the model to the target?", f"prior {options.prior}")
     report.verdicts([_verdict(name, result) for name, result in numbers["objectives"].items()])
     report.table(
-        ["model", *COLUMNS.values()],
+        ["model", *_columns(next(iter(numbers["objectives"].values()))).values()],
         [_cells(name, result) for name, result in numbers["objectives"].items()],
         f"Mean ± standard error; n = {options.n} draws of the model and of the target.",
     )
@@ -141,7 +150,12 @@ def _verdict(name: str, result: Mapping[str, Any]) -> Verdict:
 
 
 def _cells(name: str, result: Mapping[str, Any]) -> list[object]:
-    return [name, *(_short(result[key]) for key in COLUMNS)]
+    return [name, *(_short(result[key]) for key in _columns(result))]
+
+
+def _columns(result: Mapping[str, Any]) -> dict[str, str]:
+    """What the table shows; gold only where there is such a judge."""
+    return {key: name for key, name in COLUMNS.items() if result.get(key) is not None}
 
 
 def _short(estimate: Mapping[str, Any]) -> str:
@@ -162,12 +176,19 @@ def _target_line(numbers: Mapping[str, Any]) -> str:
     )
 
 
-def _paths(report: Report, run: Run, options: CompareOptions, prior: Mapping[str, Any]) -> None:
+def _paths(
+    report: Report,
+    run: Run,
+    options: CompareOptions,
+    prior: Mapping[str, Any],
+    curve: Rows | None,
+) -> None:
     rows = {}
     for objective in options.objectives:
-        folders = sorted((run.path / FITS / objective).glob("*_align-fit_*"))
-        rows[objective] = Record(folders[-1]).metrics()
+        folder = fit_folder(run.path / FITS / objective)
+        rows[objective] = [] if folder is None else Record(folder).metrics()
     _figures(report, rows, prior, options)
+    _gold(report, rows, options, curve)
 
 
 def _figures(
@@ -195,14 +216,41 @@ def _figures(
     for name, label, reference in figures:
         figure = line_figure(over(name), xlabel=unit, ylabel=label, reference=reference)
         report.figure(figure, f"{label} against {unit}. {band}")
-    paths = [_path(label, r, i) for i, (label, r) in enumerate(rows.items()) if _watched(r)]
-    figure = scatter_path(paths, xlabel="KL(π‖p0), nats", ylabel="share satisfied")
+    name, label, said = "satisfied", "share satisfied", "Share of draws that satisfy the evidence"
+    if target["satisfied"]["mean"] == 1.0:
+        name, label, said = "log_weight", "evidence, nats", "Mean log-weight of the evidence"
+    paths = [_path(own, r, name, i) for i, (own, r) in enumerate(rows.items()) if _watched(r)]
+    figure = scatter_path(paths, xlabel="KL(π‖p0), nats", ylabel=label)
     report.figure(
         figure,
-        "Share of draws that satisfy the evidence against the distance paid for it; the largest "
-        "marker is the end. Bars are ±1.96 standard errors over n = 250 draws. Going right "
+        f"{said} against the distance paid for it; the largest marker is the end. Bars are ±1.96 "
+        "standard errors over n = 250 draws. Going right "
         "without need is the price of collapse.",
     )
+
+
+def _gold(
+    report: Report, rows: Mapping[str, Rows], options: FitOptions, curve: Rows | None
+) -> None:
+    """Gold and proxy on the way, against the square root of the divergence paid for them."""
+    if options.gold is None:
+        return
+    best = None
+    if curve:
+        best = Series(
+            "best of n prior draws",
+            [max(0.0, row["kl"]["mean"]) ** 0.5 for row in curve],
+            [row["gold"]["mean"] for row in curve],
+        )
+    judges = (("gold", f"gold: {options.gold}", best), ("log_weight", "evidence, nats", None))
+    for name, label, frontier in judges:
+        paths = [_path(own, r, name, i, 0.5) for i, (own, r) in enumerate(rows.items())]
+        report.figure(
+            scatter_path(paths, xlabel="√KL(π‖p0), √nats", ylabel=label, frontier=frontier),
+            f"{label} against √KL(π‖p0); the largest marker is the end. Where the evidence still "
+            "rises and gold falls, the fit has begun to exploit the evidence. Bars are ±1.96 "
+            "standard errors over n = 250 draws.",
+        )
 
 
 def _distances(
@@ -243,13 +291,14 @@ def _series(label: str, rows: Rows, name: str, batch: int, style: int) -> Series
     )
 
 
-def _path(label: str, rows: Rows, style: int) -> Series:
-    kept = _watched(rows)
+def _path(label: str, rows: Rows, name: str, style: int, power: float = 1.0) -> Series:
+    """A number of the watched rows against KL(π‖p0) to a power."""
+    kept = [row for row in _watched(rows) if _value(row, name) is not None]
     return Series(
         label,
-        [_value(row, "kl_model_prior") or 0.0 for row in kept],
-        [_value(row, "satisfied") or 0.0 for row in kept],
-        [_value(row, "satisfied", "se") or 0.0 for row in kept],
+        [max(0.0, _value(row, "kl_model_prior") or 0.0) ** power for row in kept],
+        [_value(row, name) or 0.0 for row in kept],
+        [_value(row, name, "se") or 0.0 for row in kept],
         style,
     )
 

@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from esscher.align.evaluate import evaluate, evaluation_reference
 from esscher.align.fit import FitResult, Watcher, fit, fitted_moments
-from esscher.align.modelling import build_target, load_prior, read_prompts
+from esscher.align.modelling import build_target, find_gold, load_prior, read_prompts
 from esscher.align.options import FitOptions
 from esscher.align.reference import Reference
 from esscher.align.shared import SharedDraws
 from esscher.align.state import Info, State
 from esscher.align.watch import make_watcher
+from esscher.core.batch import BatchFunction
 from esscher.core.target import Target
+from esscher.errors import ConfigError
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.loading import load_language_model
+from esscher.kit.lm.lora import with_lora
+from esscher.kit.lm.model_options import AS_STORED, ModelOptions
+from esscher.kit.ranks import ranks
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.seeds import Streams
 
-__all__ = ["MODEL", "Prepared", "finish_fit", "model_of", "prepare", "samples_of"]
+__all__ = ["MODEL", "Prepared", "finish_fit", "follow_fit", "model_of", "prepare", "samples_of"]
 
 MODEL = "model"
 """Folder in a fit's run that holds the fitted model."""
@@ -39,17 +44,21 @@ class Prepared(NamedTuple):
 
     Attributes:
         prior: the model.
+        policy: where training starts: the prior, or the prior with adapters.
         known: what is known about it.
         target: prior and evidence, moments fitted.
         prompts: or None.
         watch: measures the policy on its way.
+        gold: second judge, or None.
     """
 
     prior: LanguageModel
+    policy: LanguageModel
     known: dict[str, Any]
     target: Target
     prompts: list[str] | None
     watch: Watcher
+    gold: BatchFunction | None
 
 
 def prepare(options: FitOptions, output: Output) -> Prepared:
@@ -61,12 +70,23 @@ def prepare(options: FitOptions, output: Output) -> Prepared:
     """
     options.config()
     prompts = read_prompts(options.prompts)
-    prior, known = load_prior(options.prior, output)
+    prior, known = load_prior(options.prior, output, options.model_options())
     target = fitted_moments(build_target(prior, options), options.seed)
+    gold = find_gold(options.gold)
     watch = make_watcher(
-        target, n=WATCH_DRAWS, seed=options.seed, floor=options.floor, prompts=prompts
+        target, n=WATCH_DRAWS, seed=options.seed, floor=options.floor, prompts=prompts, gold=gold
     )
-    return Prepared(prior, known, target, prompts, watch)
+    return Prepared(prior, _start(prior, options), known, target, prompts, watch, gold)
+
+
+def _start(prior: LanguageModel, options: FitOptions) -> LanguageModel:
+    if options.lora_rank:
+        return with_lora(prior, options.lora_rank, options.lora_alpha, seed=options.seed)
+    if options.lora_alpha is not None:
+        raise ConfigError(
+            f"lora_alpha={options.lora_alpha:g} scales adapters, and there are none; set lora_rank"
+        )
+    return prior
 
 
 def finish_fit(
@@ -82,7 +102,7 @@ def finish_fit(
         The evaluation as plain numbers, with what the prior is.
     """
     result = fit(
-        prepared.prior,
+        prepared.policy,
         prepared.target,
         config=options.config(),
         prompts=prepared.prompts,
@@ -99,6 +119,13 @@ def finish_fit(
     return numbers
 
 
+def follow_fit(options: FitOptions) -> None:
+    """The part in a fit of a process that is not the first: it trains, and leaves no trace."""
+    ranks().gather(None)
+    prepared = prepare(options, Output(quiet=True))
+    fit(prepared.policy, prepared.target, config=options.config(), prompts=prepared.prompts)
+
+
 def _conclude(
     options: FitOptions,
     prepared: Prepared,
@@ -108,10 +135,10 @@ def _conclude(
 ) -> dict[str, Any]:
     target, prompts = prepared.target, prepared.prompts
     n, seed = options.n, options.seed
-    reference = None
-    if shared is not None:
-        draw = partial(evaluation_reference, target, n, seed=seed, prompts=prompts)
-        reference = shared.get("evaluation", Reference, draw)
+    reference: Reference | None = None
+    if shared is not None and prompts is None:
+        draw = partial(evaluation_reference, target, n, seed=seed)
+        reference = shared.get("evaluation", Reference, cast("Callable[[], Reference]", draw))
     evaluation = evaluate(
         result.policy,
         target,
@@ -120,6 +147,7 @@ def _conclude(
         floor=options.floor,
         prompts=prompts,
         reference=reference,
+        gold=prepared.gold,
     )
     texts = samples_of(result.policy, target, SHOWN, options.seed, prompts)
     last = result.history[-1]["step"] if result.history else 0
@@ -130,6 +158,8 @@ def _conclude(
         "log_z_training": None if result.log_z is None else result.log_z.to_json(),
         "steps": last,
         "stopped": result.stopped,
+        "alarm": result.alarm,
+        "evidence_power": result.target.evidence_power,
     }
 
 
@@ -148,9 +178,11 @@ def samples_of(
     ]
 
 
-def model_of(path: str | None, prior: LanguageModel) -> LanguageModel:
-    """The model in a folder or in a fit's run; the prior for None."""
+def model_of(
+    path: str | None, prior: LanguageModel, options: ModelOptions = AS_STORED
+) -> LanguageModel:
+    """The model in a folder, on the hub or in a fit's run; the prior for None."""
     if path is None:
         return prior
-    folder = Path(path)
-    return load_language_model(folder / MODEL if (folder / MODEL).is_dir() else folder)
+    own = Path(path) / MODEL
+    return load_language_model(own if own.is_dir() else path, options)

@@ -27,8 +27,11 @@ class State:
         average: moving average of its weights, the result; the policy itself without averaging.
         optimiser: Adam over the policy's parameters.
         proposal: the law that draws batches where it is neither prior nor policy.
+        power: of the evidence, relative to the target's own; other than 1 where it is steered.
         log_z: running estimate from every draw so far.
-        learnt_log_z: the normaliser as a parameter, for objectives that train it.
+        context_log_z: the same for every prompt, where there are prompts.
+        learnt_log_z: the normaliser as a parameter, for objectives that train it, by prompt; under
+            the empty name where there are none.
         drift: sums (n, Σd, Σd²) of d = w̃ (log π - log q) since the proposal's last check.
         best: the result if training has to be stopped.
         credit: what learns to credit tokens; None where whole sequences are credited.
@@ -36,14 +39,17 @@ class State:
         critic: what learns the worth of prefixes, for objectives that have one.
         done: steps taken.
         stopped: why training ended before its last step.
+        alarm: the first disagreement of training draws and prior draws about log Z.
     """
 
     policy: LanguageModel
     average: LanguageModel
     optimiser: torch.optim.Optimizer
     proposal: LanguageModel | None = None
+    power: float = 1.0
     log_z: LogZ = field(default_factory=LogZ)
-    learnt_log_z: LearntLogZ | None = None
+    context_log_z: dict[str, LogZ] = field(default_factory=dict)
+    learnt_log_z: dict[str, LearntLogZ] = field(default_factory=dict)
     drift: tuple[float, float, float] = (0.0, 0.0, 0.0)
     best: Best = field(default_factory=Best)
     credit: Credit | None = None
@@ -51,6 +57,7 @@ class State:
     critic: Critic | None = None
     done: int = 0
     stopped: str | None = None
+    alarm: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as nested tensors and numbers."""
@@ -59,8 +66,10 @@ class State:
             "average": self.average.module().state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "proposal": None if self.proposal is None else self.proposal.module().state_dict(),
+            "power": self.power,
             "log_z": list(self.log_z),
-            "learnt_log_z": None if self.learnt_log_z is None else list(self.learnt_log_z),
+            "context_log_z": {text: list(z) for text, z in self.context_log_z.items()},
+            "learnt_log_z": {text: list(z) for text, z in self.learnt_log_z.items()},
             "drift": list(self.drift),
             "best": self.best.state_dict(),
             "credit": None if self.credit is None else self.credit.state_dict(),
@@ -68,6 +77,7 @@ class State:
             "critic": None if self.critic is None else self.critic.state_dict(),
             "done": self.done,
             "stopped": self.stopped,
+            "alarm": self.alarm,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -79,9 +89,10 @@ class State:
         if saved["proposal"] is not None:
             self.proposal = self.policy.clone()
             self.proposal.module().load_state_dict(saved["proposal"])
+        self.power = float(saved["power"])
         self.log_z = LogZ(*saved["log_z"])
-        learnt = saved["learnt_log_z"]
-        self.learnt_log_z = None if learnt is None else LearntLogZ(*learnt)
+        self.context_log_z = {text: LogZ(*z) for text, z in saved["context_log_z"].items()}
+        self.learnt_log_z = {text: LearntLogZ(*z) for text, z in saved["learnt_log_z"].items()}
         self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
         self.best = Best.of(saved["best"])
         if self.credit is not None:
@@ -90,7 +101,7 @@ class State:
         if self.critic is not None:
             self.critic.load_state_dict(saved["critic"])
         self.done = int(saved["done"])
-        self.stopped = saved["stopped"]
+        self.stopped, self.alarm = saved["stopped"], saved["alarm"]
 
 
 class Info(NamedTuple):
@@ -104,6 +115,8 @@ class Info(NamedTuple):
         kl_prior: KL(π‖p0), importance-weighted where q is not π, nats.
         grad_norm: before clipping.
         lr: learning rate used.
+        unseen_contexts: prompts of the batch for which no draw so far satisfied the evidence, so
+            that their normaliser is not known; 0 without prompts.
         moved: whether the adaptive proposal was set to the current policy after this step.
     """
 
@@ -114,4 +127,5 @@ class Info(NamedTuple):
     kl_prior: Estimate
     grad_norm: float
     lr: float
+    unseen_contexts: int
     moved: bool

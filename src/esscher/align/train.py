@@ -14,12 +14,14 @@ from esscher.align.by_token import descend_tokens, open_models
 from esscher.align.config import FitConfig
 from esscher.align.credit import HASTE, Credit, first_followed, learn
 from esscher.align.critic import Critic, descend_clipped
-from esscher.align.normaliser import LearntLogZ, LogZ
+from esscher.align.normaliser import LearntLogZ, LogZ, log_z_of, updated
 from esscher.align.objectives import Batch, Objective, Proposal, get_objective
+from esscher.align.parallel import draw_parts, joined_rows, parts_of, rows_of
 from esscher.align.paths import descend_paths
 from esscher.align.propose import HalfAndHalf, Scored, floored, propose
 from esscher.align.shared import SharedDraws
 from esscher.align.state import Info, State
+from esscher.align.steering import steered, steered_target
 from esscher.core.estimate import from_samples
 from esscher.core.importance import effective_sample_size
 from esscher.core.law import Law
@@ -30,9 +32,10 @@ from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.clipped import clipped_step
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.scoring import gather
+from esscher.kit.ranks import ranks
 from esscher.kit.runs.seeds import Streams
 
-__all__ = ["init", "planned_steps", "step"]
+__all__ = ["batch_size", "init", "planned_steps", "step"]
 
 LOG_Z_LR = 0.1
 """Peak learning rate of a learnt normaliser, nats; it follows the policy's schedule."""
@@ -75,24 +78,21 @@ def step(
         NumericsError: if the loss or its gradient is not finite.
     """
     objective = get_objective(config.objective)
+    target = steered_target(target, state.power)
     law = _law(state, target, objective, config)
     replayed = _kind(objective, config) == "replay"
-    batch = _batch_size(state, objective, config) // (2 if replayed else 1)
-
-    def draw() -> Scored:
-        rng = Streams(config.seed).torch("draws", state.done)
-        return propose(law, target, batch, prompts=prompts, group=config.group, rng=rng)
-
-    if shared is not None and law is target.prior:
-        draws = shared.get(f"{batch}-{state.done}", Scored, draw)
-    else:
-        draws = draw()
-    state.log_z = state.log_z.update(draws.log_target - draws.log_q)
+    draws = _drawn(state, law, target, config, prompts=prompts, shared=shared)
+    # A target that moves has a normaliser of its own at every step.
+    before = state.log_z if config.kl_target is None else LogZ()
+    log_w = draws.log_target - draws.log_q
+    state.log_z = before.update(log_w)
+    if draws.context is not None:
+        state.context_log_z = updated(state.context_log_z, log_w, draws.context)
     if replayed:
         draws = _with_past(state, draws, config)
     fresh = law is state.policy and not replayed
     steps = planned_steps(state.policy, config)
-    late = 0 if state.credit is None else first_followed(steps, batch)
+    late = 0 if state.credit is None else first_followed(steps, batch_size(state.policy, config))
     peak = _peak(state, config, late / steps)
     lr = _rate(state.done - late, steps - late, peak, config.warmup)
     state.optimiser.zero_grad(set_to_none=True)
@@ -102,28 +102,70 @@ def step(
         loss, log_pi = _by_token(state, target, draws, config, lr)
         seen = draws
     else:
-        log_pi, chunks = _score(state.policy, draws, known=fresh)
-        if objective.learns_log_z and state.learnt_log_z is None:
-            state.learnt_log_z = LearntLogZ(_known(state.log_z))
-        z = _known(state.log_z) if state.learnt_log_z is None else state.learnt_log_z.value
-        loss, slope, slope_z = _slope(objective, draws, log_pi, z, config.floor)
-        _descend(chunks, slope)
-        if state.learnt_log_z is not None:
-            state.learnt_log_z = state.learnt_log_z.moved(slope_z, LOG_Z_LR * lr / peak)
+        loss, log_pi = _whole(state, draws, config, lr / peak, known=fresh)
         seen = draws
     grad_norm = _update(state, config, lr)
     _judge(state, seen, log_pi, config, on_policy=fresh)
     adaptive = state.credit is None and _kind(objective, config) == "adaptive"
     moved = _reconsider(state, seen, log_pi, config, adaptive=adaptive)
     info = _info(log_pi, seen, loss=loss, grad_norm=grad_norm, lr=lr)
+    if draws.context is not None:
+        missing = [c for c in set(draws.context) if state.context_log_z[c].value == -math.inf]
+        info = info._replace(unseen_contexts=len(missing))
+    if config.kl_target is not None:
+        state.power = steered(state.power, info.kl_prior.mean, config.kl_target)
     return state, info._replace(moved=moved)
+
+
+def _drawn(
+    state: State,
+    law: Law,
+    target: Target,
+    config: FitConfig,
+    *,
+    prompts: Sequence[str] | None,
+    shared: SharedDraws | None,
+) -> Scored:
+    """The step's draws; of the prior they may be shared with other fits."""
+    replayed = _kind(get_objective(config.objective), config) == "replay"
+    batch = batch_size(state.policy, config) // (2 if replayed else 1)
+    here = ranks()
+    parts = parts_of(config, here)
+
+    def part(*number: int) -> Scored:
+        rng = Streams(config.seed).torch("draws", state.done, *number)
+        return propose(law, target, batch // parts, prompts=prompts, group=config.group, rng=rng)
+
+    if parts > 1:
+        return draw_parts(part, parts, here)
+    if shared is not None and law is target.prior:
+        return shared.get(f"{batch}-{state.done}", Scored, part)
+    return part()
+
+
+def _whole(
+    state: State, draws: Scored, config: FitConfig, pace: float, *, known: bool
+) -> tuple[float, Tensor]:
+    """Add the gradient of a loss over whole draws: its value, and log π [B]."""
+    objective, here = get_objective(config.objective), ranks()
+    own = rows_of(len(draws.log_q), here)
+    mine = draws if here.world == 1 else draws.take(own)
+    log_pi, chunks = _score(state.policy, mine, known=known)
+    log_pi = joined_rows(log_pi, len(draws.log_q), here)
+    z = _learnt(state, draws) if objective.learns_log_z else _log_z(state, draws)
+    loss, slope, slope_z = _slope(objective, draws, log_pi, z, config.floor)
+    _descend(chunks, slope[own])
+    here.add_gradients(state.policy.module().parameters())
+    if objective.learns_log_z:
+        _move_log_z(state, draws, slope_z, LOG_Z_LR * pace)
+    return loss, log_pi
 
 
 def _credited(
     state: State, target: Target, draws: Scored, steps: int
 ) -> tuple[float, Scored, Tensor]:
     """Add the gradient of one batch: the twist's loss, the draws the policy saw, their log π."""
-    z = math.exp(state.log_z.value) if state.log_z.log_sum > -math.inf else 1.0
+    z = _log_z(state, draws).exp()
     policy, prior = cast("SmallLM", state.policy), cast("SmallLM", target.prior)
     credit = cast("Credit", state.credit)
     loss, rows, log_pi = learn(credit, policy, prior, draws, z=z, done=state.done, steps=steps)
@@ -154,9 +196,34 @@ def _kind(objective: Objective, config: FitConfig) -> Proposal:
     return objective.proposal if config.proposal == "auto" else config.proposal
 
 
-def _known(log_z: LogZ) -> float:
-    """Log Z as far as it is known; while no draw was satisfied, 0 leaves a batch its direction."""
-    return log_z.value if math.isfinite(log_z.value) else 0.0
+def _log_z(state: State, draws: Scored) -> Tensor:
+    """Log Z of the draws [B], by prompt where there are prompts, as far as it is known.
+
+    While no draw was satisfied, 0 leaves a batch its direction.
+    """
+    if draws.context is None:
+        known = torch.full_like(draws.log_q, state.log_z.value)
+    else:
+        known = log_z_of(state.context_log_z, draws.context)
+    return torch.where(known.isfinite(), known, 0.0)
+
+
+def _learnt(state: State, draws: Scored) -> Tensor:
+    """The trained log Z of the draws [B]; one that is not there begins as the estimate."""
+    names = draws.context or [""] * len(draws.log_q)
+    for name, value in zip(names, _log_z(state, draws).tolist(), strict=True):
+        state.learnt_log_z.setdefault(name, LearntLogZ(value))
+    return torch.tensor([state.learnt_log_z[name].value for name in names], dtype=torch.float64)
+
+
+def _move_log_z(state: State, draws: Scored, slope: Tensor, lr: float) -> None:
+    """A step of every trained log Z, whose derivatives by draw are the slope [B]."""
+    names = draws.context or [""] * len(slope)
+    total: dict[str, float] = {}
+    for name, value in zip(names, slope.tolist(), strict=True):
+        total[name] = total.get(name, 0.0) + value
+    for name, value in total.items():
+        state.learnt_log_z[name] = state.learnt_log_z[name].moved(value, lr)
 
 
 def _law(state: State, target: Target, objective: Objective, config: FitConfig) -> Law:
@@ -179,11 +246,12 @@ def _with_past(state: State, draws: Scored, config: FitConfig) -> Scored:
     return draws if past is None else Scored.join([draws, past])
 
 
-def _batch_size(state: State, objective: Objective, config: FitConfig) -> int:
+def batch_size(policy: LanguageModel, config: FitConfig) -> int:
+    """Draws per step: the configured number, or what suits policy and objective."""
     if config.batch is not None:
         return config.batch
-    recipe = state.policy.recipe
-    return recipe.noisy_batch if objective.noisy else recipe.batch
+    noisy = get_objective(config.objective).noisy
+    return policy.recipe.noisy_batch if noisy else policy.recipe.batch
 
 
 def _peak(state: State, config: FitConfig, waited: float) -> float:
@@ -224,12 +292,15 @@ def _score(policy: LanguageModel, draws: Scored, *, known: bool) -> tuple[Tensor
 
 
 def _slope(
-    objective: Objective, draws: Scored, log_pi: Tensor, log_z: float, floor: float
-) -> tuple[float, Tensor, float]:
-    """Loss and its derivatives in log π [B], all an objective tells the network, and in log Z."""
+    objective: Objective, draws: Scored, log_pi: Tensor, log_z: Tensor, floor: float
+) -> tuple[float, Tensor, Tensor]:
+    """Loss and its derivatives in log π [B], all an objective tells the network, and in log Z [B].
+
+    Objectives that do not train log Z have none in it.
+    """
     weight = floored(draws.log_weight, floor) if objective.needs_floor else draws.log_weight
     leaf = log_pi.detach().clone().requires_grad_()
-    value = torch.tensor(log_z, dtype=torch.float64, requires_grad=objective.learns_log_z)
+    value = log_z.detach().clone().requires_grad_(objective.learns_log_z)
     target = draws.prior_power * draws.log_prior + weight
     seen = Batch(leaf, draws.log_q, target, weight, value, draws.groups, draws.copies)
     with torch.enable_grad():
@@ -244,7 +315,7 @@ def _slope(
             f"log π={float(leaf[i]):.3g}, log q={float(draws.log_q[i]):.3g}, log-weight="
             f"{float(weight[i]):.3g}); lower the learning rate or use objective='js'"
         )
-    return float(loss.detach()), slope, float(slope_z[0]) if slope_z else 0.0
+    return float(loss.detach()), slope, slope_z[0] if slope_z else torch.zeros_like(slope)
 
 
 def _descend(chunks: Chunks, slope: Tensor) -> None:
@@ -276,7 +347,7 @@ def _judge(
     """Remember the model if the last `check_every` steps were the closest to the target."""
     if state.log_z.log_sum > -math.inf:
         log_target = draws.log_target_floored(config.floor) if on_policy else draws.log_target
-        log_z = state.log_z.value
+        log_z = _log_z(state, draws)
         terms = divergence_terms(log_pi, draws.log_q, log_target, log_z, on_policy=on_policy)
         state.best.add(terms)
     if state.done % config.check_every == 0:
@@ -293,7 +364,7 @@ def _reconsider(
     """
     if not adaptive or state.log_z.log_sum == -math.inf:
         return False
-    d = (draws.log_target - draws.log_q - state.log_z.value).exp() * (log_pi - draws.log_q)
+    d = (draws.log_target - draws.log_q - _log_z(state, draws)).exp() * (log_pi - draws.log_q)
     n, total, squares = state.drift
     state.drift = (n + len(d), total + float(d.sum()), squares + float((d * d).sum()))
     if state.done % config.check_every:
@@ -321,5 +392,6 @@ def _info(log_pi: Tensor, draws: Scored, *, loss: float, grad_norm: float, lr: f
         kl_prior=from_samples((log_pi - log_q).exp() * (log_pi - draws.log_prior), unit="nats"),
         grad_norm=grad_norm,
         lr=lr,
+        unseen_contexts=0,
         moved=False,
     )

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from esscher.align.evaluate import evaluate
 from esscher.align.fit import Watcher
-from esscher.align.reference import make_reference
+from esscher.align.reference import (
+    ByContext,
+    Reference,
+    make_reference,
+    references_by_context,
+)
+from esscher.core.batch import BatchFunction
 from esscher.core.estimate import Estimate
 from esscher.core.target import Target
 from esscher.kit.lm.language_model import LanguageModel
@@ -16,6 +22,7 @@ __all__ = ["WATCHED", "make_watcher"]
 
 WATCHED = (
     "satisfied",
+    "log_weight",
     "kl_target_model",
     "kl_gained",
     "kl_model_prior",
@@ -28,7 +35,13 @@ WATCHED = (
 
 
 def make_watcher(
-    target: Target, *, n: int, seed: int, floor: float, prompts: Sequence[str] | None = None
+    target: Target,
+    *,
+    n: int,
+    seed: int,
+    floor: float,
+    prompts: Sequence[str] | None = None,
+    gold: BatchFunction | None = None,
 ) -> Watcher:
     """A watcher that measures n draws of the policy against n draws of the target, always the same.
 
@@ -40,9 +53,14 @@ def make_watcher(
         seed: of the measurements.
         floor: nats, see `evaluate`.
         prompts: prompts to draw contexts from.
+        gold: a second judge, see `evaluate`.
     """
     rng = Streams(seed).torch("watch-target")
-    reference = make_reference(target, n, prompts=prompts, rng=rng)
+    reference: Reference | ByContext
+    if prompts is None:
+        reference = make_reference(target, n, rng=rng)
+    else:
+        reference = references_by_context(target, n, prompts, rng=rng)
 
     def watch(done: int, policy: LanguageModel) -> dict[str, Estimate]:
         evaluation = evaluate(
@@ -53,7 +71,9 @@ def make_watcher(
             floor=floor,
             prompts=prompts,
             reference=reference,
+            gold=gold,
         )
-        return {f"watch_{name}": getattr(evaluation, name) for name in WATCHED}
+        names = WATCHED if gold is None else (*WATCHED, "gold")
+        return {f"watch_{name}": getattr(evaluation, name) for name in names}
 
     return watch

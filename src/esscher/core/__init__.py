@@ -11,7 +11,7 @@ from esscher.core.distance import (
 )
 from esscher.core.divergence import DIVERGENCES, Divergence, alpha_divergence, get_divergence
 from esscher.core.estimate import Estimate, bootstrap, clopper_pearson, from_samples
-from esscher.core.evidence import Condition, Evidence, Likelihood, Moments, Reward
+from esscher.core.evidence import Condition, Evidence, Likelihood, Moments, PrefixCondition, Reward
 from esscher.core.finite import exact
 from esscher.core.gradient import advantages
 from esscher.core.importance import effective_sample_size, log_z, log_z_bounds, pareto_k
@@ -48,6 +48,7 @@ __all__ = [
     "MomentFit",
     "Moments",
     "Move",
+    "PrefixCondition",
     "QuasiResult",
     "Resample",
     "Reward",

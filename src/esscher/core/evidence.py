@@ -18,7 +18,15 @@ from torch import Tensor
 from esscher.core.batch import BatchFunction, OnError, evaluate, shown, unique_names
 from esscher.errors import ConfigError, DataError, NumericsError
 
-__all__ = ["Condition", "Evidence", "Likelihood", "Moments", "Reward", "default_name"]
+__all__ = [
+    "Condition",
+    "Evidence",
+    "Likelihood",
+    "Moments",
+    "PrefixCondition",
+    "Reward",
+    "default_name",
+]
 
 
 @runtime_checkable
@@ -118,6 +126,22 @@ class Condition:
                 f"the item is {shown(items[i])}; for graded evidence use Reward or Likelihood"
             )
         return values.log()
+
+
+@dataclass(frozen=True)
+class PrefixCondition(Condition):
+    """A predicate that, once false of a beginning, stays false however the text goes on.
+
+    On finished samples it is a `Condition`; samplers that build samples step by step also ask it
+    about unfinished ones and give those up that have no chance left. Whoever writes the predicate
+    promises that it stays false; samplers try the promise on draws of the prior.
+
+    Args:
+        predicate: `f(items)` or `f(items, contexts)` -> B values, each 0 or 1 (or a bool).
+        name: taken from the predicate when empty.
+        on_error: "worst" rules out the items on which the function raises, with a warning; "raise"
+            stops.
+    """
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from esscher.core.batch import checked, shown, unique_names
-from esscher.core.evidence import Evidence, Moments
+from esscher.core.evidence import Evidence, Moments, PrefixCondition
 from esscher.core.law import Context, Law, Samples, Table, contexts_of, items_of
 from esscher.core.moments import MomentFit, fit_moments, hand_back
 from esscher.errors import ConfigError, DataError, InfeasibleError
@@ -86,6 +86,22 @@ class Target:
         items = items_of(self.prior, x)
         return self._weigh(items, contexts_of(context, len(items)))
 
+    def has_chance(self, items: Sequence[Any], context: Context = None) -> Tensor:
+        """[B] bool, False where a `PrefixCondition` rules every continuation out.
+
+        Args:
+            items: B beginnings of samples, in the form in which evidence sees samples.
+            context: one for all, or a list of B.
+        """
+        chance = torch.ones(len(items), dtype=torch.bool)
+        if self.floor is not None or self.evidence_power == 0.0:
+            return chance
+        contexts = contexts_of(context, len(items))
+        for piece in self.evidence:
+            if isinstance(piece, PrefixCondition):
+                chance &= piece.log_weight(items, contexts).cpu() > -torch.inf
+        return chance
+
     def log_density(
         self, x: Samples, context: Context = None, prior_log_prob: Tensor | None = None
     ) -> Tensor:
@@ -118,6 +134,14 @@ class Target:
         if not 0.0 <= a <= 1.0:
             raise ConfigError(f"tempered needs a in [0, 1], got {a}")
         return self._with(evidence_power=self.evidence_power * a)
+
+    def with_evidence_power(self, a: float) -> Self:
+        """The same prior and evidence with all evidence to the power a, whatever it was before.
+
+        Raises:
+            ConfigError: if a is negative or not finite.
+        """
+        return self._with(evidence_power=a)
 
     def with_floor(self, nats: float) -> Self:
         """The target whose summed evidence log-weight is max(·, -nats).

@@ -43,6 +43,7 @@ SETTINGS = {
     "block_mh": SamplerConfig(steps=30, block=2),
     "parallel_tempering": SamplerConfig(steps=25, rungs=3),
     "smc": SamplerConfig(particles=400),
+    "awrs": SamplerConfig(particles=400),
     "twisted_smc": SamplerConfig(particles=400, twist=QUICK),
 }
 each = pytest.mark.parametrize("method", list(SAMPLERS))
@@ -94,7 +95,7 @@ def test_independent_draws_follow_the_target(method, kind):
 
 
 @pytest.mark.parametrize("kind", list(TARGETS))
-@pytest.mark.parametrize("method", ["resample", "smc", "twisted_smc"])
+@pytest.mark.parametrize("method", ["resample", "smc", "awrs", "twisted_smc"])
 def test_dependent_draws_come_near_the_target(method, kind):
     target = TARGETS[kind]
     drawn = sample(target, method, n=4000, seed=2, config=SETTINGS[method])
@@ -128,7 +129,7 @@ def test_best_of_n_follows_its_own_law():
     assert math.log(4) - 3 / 4 - law.kl(prior) > 4 * kl.se
 
 
-@pytest.mark.parametrize("method", ["resample", "soft_best_of_n", "smc", "twisted_smc"])
+@pytest.mark.parametrize("method", ["resample", "soft_best_of_n", "smc", "awrs", "twisted_smc"])
 @pytest.mark.parametrize("kind", list(TARGETS))
 def test_estimates_of_z_come_with_an_error_that_covers(method, kind):
     target = TARGETS[kind]

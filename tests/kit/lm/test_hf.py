@@ -12,6 +12,7 @@ import torch
 from esscher.errors import CheckpointError, ConfigError, MissingExtra, NumericsError
 from esscher.kit.lm import hf_folder
 from esscher.kit.lm.hf import TransformersLM
+from esscher.kit.lm.model_options import ModelOptions
 from tests.kit.lm.models import HF_KINDS, hf, hf_network, hf_tokenizer, sharpen, slow_log_prob
 
 
@@ -44,7 +45,7 @@ def test_a_saved_model_comes_back_and_reads_with_plain_transformers(kind, tmp_pa
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == torch.get_default_dtype()
     assert again.max_new == 5
-    assert TransformersLM.load(str(tmp_path), max_new=7).max_new == 7
+    assert TransformersLM.load(str(tmp_path), ModelOptions(max_new=7)).max_new == 7
     assert torch.equal(again.log_prob(x, context="ab"), lm.log_prob(x, context="ab"))
     plain = AutoModelForCausalLM.from_pretrained(tmp_path)
     ids = torch.tensor([[1, 2, 3]])
@@ -55,9 +56,11 @@ def test_a_saved_model_comes_back_and_reads_with_plain_transformers(kind, tmp_pa
 
 def test_a_folder_from_elsewhere_gets_the_default_length(saved):
     (saved / "esscher.json").unlink()
-    with pytest.raises(ConfigError, match="max_new=64 exceeds the model's context of 24"):
-        TransformersLM.load(saved)
-    assert TransformersLM.load(saved, max_new=24).max_new == 24
+    assert TransformersLM.load(saved).max_new == 24
+    with pytest.raises(ConfigError, match="max_new=25 exceeds the model's context of 24"):
+        TransformersLM.load(saved, ModelOptions(max_new=25))
+    with pytest.raises(ConfigError, match="max_new must be at least 1, got 0"):
+        TransformersLM.load(saved, ModelOptions(max_new=0))
 
 
 def test_start_token_is_bos_else_eos_and_never_doubled():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,15 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from esscher.align.preferences.networks import RewardNetwork, reward_network
-from esscher.align.preferences.pairs import encode_texts
 from esscher.core.law import Context, Samples
 from esscher.errors import CheckpointError
-from esscher.kit.lm.causal import SmallLM
-from esscher.kit.lm.hf import TransformersLM
+from esscher.kit.lm.identity import token_digest
 from esscher.kit.lm.language_model import LanguageModel, contexts_of
+from esscher.kit.lm.reading import samples_of_items
 from esscher.kit.lm.scoring import gather
-from esscher.kit.lm.sequences import Sequences, Texts
-from esscher.kit.lm.tabular import TabularLM
 
 __all__ = ["RewardModel", "load_reward_model"]
 
@@ -55,7 +51,7 @@ class RewardModel:
     def __call__(self, items: Sequence[Any], contexts: Sequence[str] | None = None) -> Tensor:
         """Rewards [B] of what `law.items` gives: texts, or token-id lists of a tabular model."""
         context = None if contexts is None else list(contexts)
-        return self.score(self._samples(items), context)
+        return self.score(samples_of_items(self.law, items), context)
 
     def score(self, x: Samples, context: Context = None) -> Tensor:
         """Rewards [B] float64 of samples of the law, nats, without a graph."""
@@ -83,15 +79,6 @@ class RewardModel:
         save_file(weights, path / WEIGHTS)
         settings = {**_identity(self), "centre": self.centre}
         (path / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-    def _samples(self, items: Sequence[Any]) -> Samples:
-        if isinstance(items, Texts) and items.tokenizer is getattr(self.law, "tokenizer", None):
-            return items.sequences
-        if isinstance(self.law, TabularLM):
-            rows = [[i for i in item if i != self.law.end] for item in items]
-            end, most = self.law.end, self.law.max_new
-            return self.law.of_sequences(Sequences.of_texts(rows, end=end, max_new=most))
-        return encode_texts(self.law, items)[0]
 
 
 def load_reward_model(path: Path | str, prior: LanguageModel) -> RewardModel:
@@ -130,12 +117,4 @@ def load_reward_model(path: Path | str, prior: LanguageModel) -> RewardModel:
 
 def _identity(model: RewardModel) -> dict[str, str]:
     """What must agree before saved weights mean anything: the network's shape and the tokens."""
-    law = model.law
-    if isinstance(law, TabularLM):
-        tokens = f"{law.alphabet} letters, at most {law.max_len}"
-    elif isinstance(law, TransformersLM):
-        tokens = json.dumps(sorted(law.tokenizer.get_vocab().items()))
-    else:
-        tokens = cast("SmallLM", law).tokenizer.to_json()
-    digest = hashlib.sha256(tokens.encode()).hexdigest()[:16]
-    return {"network": model.network.kind(), "tokens": digest}
+    return {"network": model.network.kind(), "tokens": str(token_digest(model.law))}

@@ -13,7 +13,7 @@ from esscher.align.samplers.chains import (
     draw_parallel_tempering,
     draw_suffix_mh,
 )
-from esscher.align.samplers.particles import draw_smc, draw_twisted_smc
+from esscher.align.samplers.particles import draw_awrs, draw_smc, draw_twisted_smc
 from esscher.align.samplers.rejecting import draw_quasi_rejection, draw_rejection
 from esscher.align.samplers.sampler import Drawn, Sampler, SamplerConfig, Task
 from esscher.align.samplers.weighing import draw_best_of_n, draw_resample, draw_soft_best_of_n
@@ -39,6 +39,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
             Sampler("block_mh", draw_block_mh, "p* as steps grow", needs_tokens=True),
             Sampler("parallel_tempering", draw_parallel_tempering, "p* as steps grow"),
             Sampler("smc", draw_smc, "p* as particles grow", needs_tokens=True),
+            Sampler("awrs", draw_awrs, "p* as particles grow", needs_tokens=True),
             Sampler("twisted_smc", draw_twisted_smc, "p* as particles grow", needs_tokens=True),
         )
     }

@@ -8,17 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from esscher.align.samplers.prefix import chance_of, check_promise, speaks_of_prefixes
 from esscher.align.samplers.sampler import Drawn, Facts, Task, open_model
 from esscher.align.twists import learn_twist, open_prior
 from esscher.core.estimate import Estimate, from_samples
 from esscher.core.importance import effective_sample_size, log_z
 from esscher.core.sample import unreachable
 from esscher.errors import ConfigError
+from esscher.kit.lm.generate import Decodable
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.lm.smc import Particles, Weigh, smc
 from esscher.kit.lm.token_model import TokenModel
 
-__all__ = ["draw_smc", "draw_twisted_smc"]
+__all__ = ["draw_awrs", "draw_smc", "draw_twisted_smc"]
 
 RUNS = 8
 """Fewest independent runs, so that log Z has an error bar."""
@@ -43,7 +45,24 @@ def draw_smc(task: Task) -> Drawn:
         log_p0 = target.prior_power * target.prior.log_prob(x, context=context)
         return weight + log_p0 - model.log_prob(x, context=context)
 
-    return _drawn(task, model, weigh, None, None)
+    return _drawn(task, model, weigh)
+
+
+def draw_awrs(task: Task) -> Drawn:
+    """Particles whose every token is drawn among the allowed ones, by rejection.
+
+    A token is allowed where a `PrefixCondition` gives the text begun with it a chance; the last
+    token of a text where all evidence does. What rejection costs in mass goes into the weights.
+
+    Reference: Lipkin et al. (2025).
+    """
+    prior = open_prior(task.target)
+
+    def weigh(sequences: Sequences) -> Tensor:
+        return task.target.log_weight(prior.of_sequences(sequences), task.context)
+
+    proposal = _other_network(task, prior, "awrs")
+    return _drawn(task, prior, weigh, proposal=proposal, rejecting=True)
 
 
 def draw_twisted_smc(task: Task) -> Drawn:
@@ -54,23 +73,44 @@ def draw_twisted_smc(task: Task) -> Drawn:
     target = task.target
     prior = open_prior(target)
     twist = learn_twist(target, task.config.twist) if task.twist is None else task.twist
-    proposal = None
-    if task.proposal is not prior:
-        proposal = open_model(task.proposal, "twisted_smc", "proposal")
-        if (proposal.end, proposal.max_new) != (prior.end, prior.max_new):
-            raise ConfigError(
-                "twisted_smc needs a proposal with the prior's tokens and length, got end id "
-                f"{proposal.end} and max_new {proposal.max_new} beside {prior.end} and "
-                f"{prior.max_new}"
-            )
 
     def weigh(sequences: Sequences) -> Tensor:
         return target.log_weight(prior.of_sequences(sequences), task.context)
 
-    return _drawn(task, prior, weigh, twist, None if proposal is None else proposal.network)
+    proposal = _other_network(task, prior, "twisted_smc")
+    return _drawn(task, prior, weigh, guide=twist, proposal=proposal)
 
 
-def _drawn(task: Task, model: TokenModel, weigh: Weigh, guide: Any, proposal: Any) -> Drawn:
+def _other_network(task: Task, prior: TokenModel, sampler: str) -> Decodable | None:
+    """The proposal's network, None where the prior itself proposes.
+
+    Raises:
+        ConfigError: if it cannot propose tokens of the prior.
+    """
+    if task.proposal is prior:
+        return None
+    proposal = open_model(task.proposal, sampler, "proposal")
+    if (proposal.end, proposal.max_new) != (prior.end, prior.max_new):
+        raise ConfigError(
+            f"{sampler} needs a proposal with the prior's tokens and length, got end id "
+            f"{proposal.end} and max_new {proposal.max_new} beside {prior.end} and "
+            f"{prior.max_new}"
+        )
+    return proposal.network
+
+
+def _drawn(
+    task: Task,
+    model: TokenModel,
+    weigh: Weigh,
+    *,
+    guide: Any = None,
+    proposal: Decodable | None = None,
+    rejecting: bool = False,
+) -> Drawn:
+    early = speaks_of_prefixes(task.target)
+    if early:
+        check_promise(task, model)
     k = task.config.particles
     n_runs = max(RUNS, math.ceil(task.n / k))
     prompt = torch.tensor(model.prompts(task.context, 1)[0])
@@ -82,6 +122,8 @@ def _drawn(task: Task, model: TokenModel, weigh: Weigh, guide: Any, proposal: An
             weigh,
             guide=guide,
             proposal=proposal,
+            allowed=chance_of(task, model) if early or rejecting else None,
+            rejecting=rejecting,
             resample_below=task.config.resample_below,
             max_new=model.max_new,
             end=model.end,

@@ -39,7 +39,7 @@ class SamplerConfig:
     rungs: int = 5
     """Powers of the evidence in parallel_tempering, from 1 down to 0."""
     particles: int = 64
-    """Particles per run of smc and twisted_smc."""
+    """Particles per run of smc, awrs and twisted_smc."""
     resample_below: float = 0.5
     """Effective share of the particles below which they are resampled."""
     twist: TwistConfig = field(default_factory=TwistConfig)

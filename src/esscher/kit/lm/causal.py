@@ -119,6 +119,10 @@ class SmallLM:
         """Token sequences as samples."""
         return sequences
 
+    def prefix_items(self, sequences: Sequences) -> list[str]:
+        """The texts, finished or not."""
+        return self.items(sequences)
+
     def items(self, x: Sequences) -> list[str]:
         """The texts, which remember their token ids."""
         return Texts(self.tokenizer.decode(x.lists(keep_end=False)), x, self.tokenizer)

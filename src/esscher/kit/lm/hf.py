@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +12,20 @@ from torch import Tensor, nn
 from esscher.core.law import Context, Draws
 from esscher.errors import ConfigError, DataError, NumericsError
 from esscher.kit.lm.generate import generate_by_prompt
-from esscher.kit.lm.hf_folder import DEFAULT_MAX_NEW, read_folder, write_folder
-from esscher.kit.lm.hf_network import HFNetwork
+from esscher.kit.lm.hf_folder import read_folder, write_folder
+from esscher.kit.lm.hf_network import HFNetwork, recompute_activations
+from esscher.kit.lm.hf_prompts import chat_prompts
 from esscher.kit.lm.hf_twist import HFTwist
 from esscher.kit.lm.language_model import Recipe, contexts_of
+from esscher.kit.lm.lora import (
+    ADAPTER,
+    Trained,
+    has_adapters,
+    merged,
+    shared_copy,
+    write_adapter,
+)
+from esscher.kit.lm.model_options import AS_STORED, ModelOptions
 from esscher.kit.lm.scoring import Pass, gather, graph_bytes, passes, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences, Texts
 from esscher.kit.lm.tokenizer import why_not_encodable
@@ -31,6 +40,8 @@ CHUNK_TOKENS = 2048
 CHUNK_LOGITS = 2**25
 """Most logits per differentiated pass: 128 MiB in float32."""
 CHECKED_TOKENS = 8
+DEFAULT_MAX_NEW = 64
+"""Most generated tokens where neither the caller nor the folder says."""
 TOLERANCE = 1e-4
 """Largest disagreement of decoding and scoring, nats per sequence of `CHECKED_TOKENS` tokens."""
 TOLERANCE_HALF = 0.4
@@ -51,10 +62,11 @@ class TransformersLM:
         model: a causal language model, on any device; samples live on the CPU.
         tokenizer: its tokenizer.
         max_new: most tokens generated, EOS included.
+        chat: whether prompts are a user's messages, written out by the tokenizer's chat template.
 
     Raises:
         ConfigError: if max_new is below 1 or beyond the model's positions, the tokenizer has no
-            EOS token, or it has more ids than the model.
+            EOS token, or no chat template where one is wanted, or it has more ids than the model.
     """
 
     recipe = Recipe(lr=2e-5, floored_lr=2e-5, token_lr=2e-5, steps=150, batch=64, noisy_batch=64)
@@ -64,16 +76,24 @@ class TransformersLM:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         max_new: int = DEFAULT_MAX_NEW,
+        *,
+        chat: bool = False,
     ) -> None:
         self.context = _context_of(model)
         _check_settings(model, tokenizer, max_new, self.context)
+        if chat and not tokenizer.chat_template:
+            raise ConfigError(
+                "the tokenizer has no chat template; set tokenizer.chat_template or leave chat out"
+            )
         self.model = model
         self.tokenizer = tokenizer
         self.max_new = max_new
         self.end: int = tokenizer.eos_token_id
         bos = tokenizer.bos_token_id
         self.start: int = self.end if bos is None else bos
+        self.chat = chat
         self.network = HFNetwork(model)
+        self._trained: nn.Module = Trained(model) if has_adapters(model) else model
         model.train(False)
 
     @classmethod
@@ -82,6 +102,8 @@ class TransformersLM:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         max_new: int = DEFAULT_MAX_NEW,
+        *,
+        chat: bool = False,
     ) -> TransformersLM:
         """A model in memory, after a check that decoding and scoring agree.
 
@@ -90,28 +112,43 @@ class TransformersLM:
             NumericsError: if a few draws' log-probabilities differ by more than 1e-4 nats between
                 decoding and scoring (0.4 in half precision), or are NaN.
         """
-        lm = cls(model, tokenizer, max_new)
+        lm = cls(model, tokenizer, max_new, chat=chat)
         lm._check_agreement()
         return lm
 
     @classmethod
-    def load(cls, path: Path | str, max_new: int | None = None) -> TransformersLM:
+    def load(
+        cls,
+        path: Path | str,
+        options: ModelOptions = AS_STORED,
+    ) -> TransformersLM:
         """Read a local folder in the layout of `save_pretrained`; nothing is downloaded.
 
         Args:
             path: the folder, with configuration, weights and tokenizer.
-            max_new: most tokens generated; by default what `save` wrote there, else 64.
+            options: type of the weights, recomputed activations, chat, length of texts.
 
         Raises:
             CheckpointError: if files are missing or damaged, or weights are absent from them.
             ConfigError, NumericsError: as `from_model` does.
         """
-        model, tokenizer, saved = read_folder(Path(path))
-        return cls.from_model(model, tokenizer, saved if max_new is None else max_new)
+        model, tokenizer, saved = read_folder(Path(path), options.dtype)
+        if options.checkpointing:
+            recompute_activations(model)
+        wanted = saved if options.max_new is None else options.max_new
+        longest = _longest(model) if wanted is None else wanted
+        return cls.from_model(model, tokenizer, longest, chat=options.chat)
 
     def save(self, path: Path | str) -> None:
-        """Write model and tokenizer with `save_pretrained`, and max_new into `esscher.json`."""
-        write_folder(Path(path), self.model, self.tokenizer, self.max_new)
+        """Write model and tokenizer with `save_pretrained`, and max_new into `esscher.json`.
+
+        Adapters are added to the weights, and written into the folder `adapter` besides.
+        """
+        adapted = has_adapters(self.model)
+        model = merged(self.model) if adapted else self.model
+        write_folder(Path(path), model, self.tokenizer, self.max_new)
+        if adapted:
+            write_adapter(self.model, Path(path) / ADAPTER)
 
     def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n texts; `context` is one prompt or n of them."""
@@ -125,6 +162,8 @@ class TransformersLM:
         """Id lists of one prompt per text, start token included."""
         room = None if self.context is None else self.context - self.max_new
         contexts = contexts_of(context, n)
+        if self.chat:
+            contexts = chat_prompts(self.tokenizer, contexts)
         return prompt_ids(contexts, n, start=self.start, encode=self._ids, room=room)
 
     def _ids(self, texts: Sequence[str], *, literal: bool = False) -> list[list[int]]:
@@ -170,6 +209,10 @@ class TransformersLM:
         """Token sequences as samples."""
         return sequences
 
+    def prefix_items(self, sequences: Sequences) -> list[str]:
+        """The texts, finished or not."""
+        return self.items(sequences)
+
     def graph_bytes(self, x: Sequences, *, context: Context = None) -> int:
         """About how many bytes the graphs of all chunks take together."""
         config = self.model.config.get_text_config()
@@ -201,19 +244,24 @@ class TransformersLM:
         return Sequences.of_texts(ids, end=self.end, max_new=self.max_new)
 
     def clone(self) -> TransformersLM:
-        """An independent copy; the tokenizer is shared."""
-        return TransformersLM(copy.deepcopy(self.model), self.tokenizer, self.max_new)
+        """An independent copy; the tokenizer and frozen weights are shared."""
+        twin = shared_copy(self.model)
+        copied = TransformersLM(twin, self.tokenizer, self.max_new, chat=self.chat)
+        copied.recipe = self.recipe
+        return copied
 
     def module(self) -> nn.Module:
-        """The model."""
-        network: nn.Module = self.model
-        return network
+        """What is trained: the model, or its adapters where it has some."""
+        return self._trained
 
     def _check_agreement(self) -> None:
         max_new = min(self.max_new, CHECKED_TOKENS)
-        prompts = self.prompts(None, 4)
+        context = "Hello" if self.chat else None
+        prompts = self.prompts(context, 4)
         drawn = self._draw(prompts, max_new, torch.Generator().manual_seed(0))
-        gap = float((self.log_prob(drawn.x) - drawn.log_prob).abs().max())
+        with torch.enable_grad():
+            scored = gather(self.log_prob_chunks(drawn.x, context=context), 4)
+        gap = float((scored - drawn.log_prob).abs().max())
         half = self.model.dtype in {torch.bfloat16, torch.float16}
         allowed = TOLERANCE_HALF if half else TOLERANCE
         if not gap <= allowed:
@@ -232,6 +280,11 @@ def _context_of(model: PreTrainedModel) -> int | None:
 def _vocab_size(model: PreTrainedModel) -> int:
     weight: Tensor = model.get_input_embeddings().get_parameter("weight")
     return weight.shape[0]
+
+
+def _longest(model: PreTrainedModel) -> int:
+    """Length of texts where nobody names one."""
+    return min(DEFAULT_MAX_NEW, _context_of(model) or DEFAULT_MAX_NEW)
 
 
 def _check_settings(

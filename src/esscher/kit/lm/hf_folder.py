@@ -12,10 +12,8 @@ from esscher.kit.require import require
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["DEFAULT_MAX_NEW", "read_folder", "write_folder"]
+__all__ = ["read_folder", "write_folder"]
 
-DEFAULT_MAX_NEW = 64
-"""Most generated tokens where neither the caller nor the folder says."""
 SETTINGS = "esscher.json"
 VOCABULARIES = ("tokenizer.json", "tekken.json", "vocab.json", "vocab.txt", ".model", ".tiktoken")
 GENERIC_TOKENIZERS = {"PreTrainedTokenizerFast", "TokenizersBackend"}
@@ -30,8 +28,14 @@ def write_folder(
     (path / SETTINGS).write_text(json.dumps({"max_new": max_new}) + "\n", encoding="utf-8")
 
 
-def read_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, int]:
+def read_folder(
+    path: Path, dtype: str = "auto"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, int | None]:
     """Model, tokenizer and max_new of a local folder; nothing is downloaded.
+
+    Args:
+        path: the folder.
+        dtype: type of the weights by its name in torch, or auto for that of the files.
 
     Raises:
         CheckpointError: if files are missing or damaged, or tensors are absent from the weights.
@@ -42,7 +46,7 @@ def read_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, i
     try:
         max_new = _saved_max_new(path)
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, output_loading_info=True
+            path, local_files_only=True, output_loading_info=True, dtype=dtype
         )
         tokenizer = _tokenizer_class(path).from_pretrained(path, local_files_only=True)
     except Exception as error:
@@ -87,8 +91,8 @@ def _tokenizer_class(path: Path) -> Any:
     return transformers.AutoTokenizer
 
 
-def _saved_max_new(path: Path) -> int:
+def _saved_max_new(path: Path) -> int | None:
     file = path / SETTINGS
     if not file.exists():
-        return DEFAULT_MAX_NEW
+        return None
     return int(json.loads(file.read_text(encoding="utf-8"))["max_new"])

@@ -17,7 +17,7 @@ from esscher.kit.require import require
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel
 
-__all__ = ["HFDecoder", "HFNetwork", "base_of"]
+__all__ = ["HFDecoder", "HFNetwork", "base_of", "recompute_activations"]
 
 
 class HFNetwork:
@@ -92,11 +92,35 @@ class HFNetwork:
 
     def _forward(self, model: nn.Module, ids: Tensor, start: int, **inputs: Any) -> Any:
         self.model.train(False)
+        _recompute_layers(self.model, on=torch.is_grad_enabled() and not inputs.get("use_cache"))
         ids = ids.to(self.model.device)
         if self._positions:
             position = torch.arange(start, start + ids.shape[1], device=ids.device)
             inputs["position_ids"] = position.expand(ids.shape)
         return model(input_ids=ids, **inputs)
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Have a model compute its layers again in the backward pass instead of keeping them.
+
+    Raises:
+        ConfigError: if its class cannot.
+    """
+    if not model.supports_gradient_checkpointing:
+        raise ConfigError(
+            f"{type(model).__name__} cannot recompute its activations; leave checkpointing out"
+        )
+    # Releases of transformers before the new name have the old one, which later ones warn about.
+    renamed = getattr(model, "activation_checkpointing_enable", None)
+    enable: Callable[[dict[str, bool]], None] = renamed or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def _recompute_layers(model: PreTrainedModel, *, on: bool) -> None:
+    # Layers recompute in training mode only; what they contain stays without dropout.
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = on
 
 
 def _unpadded(mask: Tensor, device: torch.device) -> dict[str, Any]:

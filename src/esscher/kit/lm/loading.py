@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
-from esscher.errors import CheckpointError
+from esscher.errors import CheckpointError, ConfigError
 from esscher.kit.lm.causal import MODEL_TYPE, SmallLM
+from esscher.kit.lm.hf_hub import PREFIX, hub_folder
 from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.lm.model_options import AS_STORED, ModelOptions
 from esscher.kit.lm.tabular import TabularLM
 
 __all__ = ["load_language_model"]
 
 
-def load_language_model(path: Path | str) -> LanguageModel:
-    """Read a model folder of any kind: `SmallLM`, `TabularLM` or a `transformers` model.
+def load_language_model(path: Path | str, options: ModelOptions = AS_STORED) -> LanguageModel:
+    """Read a model of any kind: `SmallLM`, `TabularLM` or a `transformers` model.
 
     Args:
-        path: a local folder, as one of the classes' `save` or `save_pretrained` wrote it.
+        path: a local folder, as one of the classes' `save` or `save_pretrained` wrote it, or a hub
+            name, hf:organisation/model[@revision].
+        options: settings of a `transformers` model.
 
     Raises:
         CheckpointError: if the folder is missing, holds no model, or a file is damaged.
-        ConfigError, NumericsError: as `TransformersLM.load` does.
+        ConfigError: if options are set for a model of ours; also as `TransformersLM.load` does.
+        NumericsError: as `TransformersLM.load` does.
     """
-    path = Path(path)
+    path = hub_folder(str(path)) if str(path).startswith(PREFIX) else Path(path)
     if (path / "tabular.safetensors").is_file():
+        _refuse(options, path)
         return TabularLM.load(path)
     if not (path / "config.json").is_file():
         raise CheckpointError(
@@ -32,10 +39,20 @@ def load_language_model(path: Path | str) -> LanguageModel:
             f"{_contents(path)}"
         )
     if _model_type(path / "config.json") == MODEL_TYPE:
+        _refuse(options, path)
         return SmallLM.load(path)
     from esscher.kit.lm.hf import TransformersLM  # noqa: PLC0415 - only where it is needed
 
-    return TransformersLM.load(path)
+    return TransformersLM.load(path, options=options)
+
+
+def _refuse(options: ModelOptions, path: Path) -> None:
+    for field in fields(options):
+        if getattr(options, field.name) != getattr(AS_STORED, field.name):
+            raise ConfigError(
+                f"{field.name} is a setting of transformers models, and {path} holds one of ours; "
+                "leave it out"
+            )
 
 
 def _model_type(file: Path) -> str:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from esscher.kit.lm.brackets import closes_only_open_brackets
 from esscher.kit.lm.stdlib import COMPILE_LIMIT, compiles
 
 __all__ = [
@@ -68,6 +69,7 @@ def no_unused_args(texts: Sequence[str]) -> list[bool]:
 
 PREDICATES: Mapping[str, Callable[[Sequence[str]], list[bool]]] = MappingProxyType(
     {
+        "closes_only_open_brackets": closes_only_open_brackets,
         "compiles": compiles,
         "has_branch": has_branch,
         "has_return": has_return,

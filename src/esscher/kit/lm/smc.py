@@ -7,6 +7,9 @@ which for π = p0 is Σ_v p0(v | x_<t) ψ(x_<t, v) / ψ(x_<t) whatever is drawn;
 has φ(x) in place of ψ. The estimate of Z is unbiased for every ψ and every π that covers p0 φ, and
 exact for π = p0 and ψ(x_≤t) = E_p0[φ | x_≤t].
 
+Where a test can tell that a prefix has no chance left, its particle dies at once, or, rejecting,
+is never made: every token is then drawn from π among those the test allows (`awrs`).
+
 Reference: Del Moral (2004); Zhao et al. (2024), "Probabilistic inference in language models via
 twisted sequential Monte Carlo".
 """
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from esscher.core.importance import effective_sample_size
 from esscher.errors import ConfigError, NumericsError
+from esscher.kit.lm.awrs import first_allowed
 from esscher.kit.lm.generate import Decodable, Decoder, draw
 from esscher.kit.lm.sequences import Sequences
 
@@ -29,6 +33,9 @@ __all__ = ["Particles", "smc"]
 
 Weigh = Callable[[Sequences], Tensor]
 """Sequences [b] -> evidence log-weights log φ [b], nats; -inf rules one out."""
+Allowed = Callable[[Sequences], Tensor]
+"""Sequences [b], some of them unfinished -> [b] bool, False only where no continuation has weight.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ def smc(
     *,
     guide: Decodable | None = None,
     proposal: Decodable | None = None,
+    allowed: Allowed | None = None,
+    rejecting: bool = False,
     resample_below: float = 0.5,
     max_new: int,
     end: int,
@@ -71,6 +80,9 @@ def smc(
         weigh: the evidence; called with the sequences that have just ended.
         guide: gives log ψ(x_<t, v) [B, V] where a network gives logits; None for ψ = 1.
         proposal: π, with the tokens of p0; None for p0 itself.
+        allowed: what has a chance left; None where that is not known before the end.
+        rejecting: draw tokens among the allowed ones instead of letting particles die; without a
+            guide.
         resample_below: resample once the effective share of the particles falls below it, in
             [0, 1]; 0 never does, and the run is importance sampling.
         max_new: most tokens per sequence, at least 1.
@@ -86,6 +98,8 @@ def smc(
             "smc needs k >= 1, max_new >= 1 and resample_below in [0, 1], got "
             f"{k}, {max_new} and {resample_below}"
         )
+    if rejecting and (allowed is None or guide is not None):
+        raise ConfigError("rejecting needs a test of what is allowed, and no guide")
     cloud = _Cloud.empty(k, max_new, end)
     models = {"p0": network, "psi": guide, "pi": proposal}
     heads = {
@@ -97,9 +111,14 @@ def smc(
     for t in range(max_new):
         alive = cloud.running.nonzero()[:, 0]
         values = {name: head.values for name, head in heads.items()}
-        chosen = cloud.grow(alive, values, uniforms[t, alive, :1])
+        if rejecting and allowed is not None:
+            chosen = cloud.grow_allowed(alive, values, allowed, rng)
+        else:
+            chosen = cloud.grow(alive, values, uniforms[t, alive, :1])
         ended = alive[(chosen == end) | (t + 1 == max_new)]
         cloud.close(ended, weigh)
+        if allowed is not None:
+            cloud.bury(allowed)
         row = torch.zeros(k, dtype=torch.long)
         row[alive] = torch.arange(len(alive))
         if bool(cloud.running.any()) and cloud.effective_share() < resample_below:
@@ -169,11 +188,41 @@ class _Cloud:
         self.lengths[alive] += 1
         return chosen
 
+    def grow_allowed(
+        self, alive: Tensor, values: dict[str, Tensor], allowed: Allowed, rng: torch.Generator
+    ) -> Tensor:
+        """Draw the next token [A] among those that are allowed; a particle without one dies."""
+
+        def test(rows: Tensor, tokens: Tensor) -> Tensor:
+            index = alive[rows]
+            self.tokens[index, self.lengths[index]] = tokens
+            return allowed(self.sequences(index, self.lengths[index] + 1))
+
+        log_p = values["p0"].double().log_softmax(-1)
+        log_pi = values["pi"].double().log_softmax(-1) if "pi" in values else log_p
+        chosen, log_w = first_allowed(log_pi, test, rng=rng)
+        at = chosen[:, None]
+        gained = (log_p - log_pi).gather(1, at)[:, 0]
+        self.log_w[alive] += torch.where(log_w > -torch.inf, log_w + gained, -torch.inf)
+        self.tokens[alive, self.lengths[alive]] = chosen
+        self.lengths[alive] += 1
+        return chosen
+
+    def bury(self, allowed: Allowed) -> None:
+        """Let particles die that have no chance left."""
+        index = (self.running & (self.log_w > -torch.inf)).nonzero()[:, 0]
+        if len(index):
+            self.log_w[index[~allowed(self.sequences(index))]] = -torch.inf
+        self.running &= self.log_w > -torch.inf
+
     def close(self, ended: Tensor, weigh: Weigh) -> None:
         """Put the evidence in place of the twist for particles that have ended."""
         if not len(ended):
             return
         self.running[ended] = False
+        ended = ended[self.log_w[ended] > -torch.inf]
+        if not len(ended):
+            return
         self.log_w[ended] += weigh(self.sequences(ended)).double().cpu() - self.log_psi[ended]
         bad = self.log_w.isnan() | (self.log_w == torch.inf)
         if bool(bad.any()):
@@ -183,8 +232,9 @@ class _Cloud:
                 "gave NaN or +inf"
             )
 
-    def sequences(self, index: Tensor) -> Sequences:
-        lengths = self.lengths[index]
+    def sequences(self, index: Tensor, lengths: Tensor | None = None) -> Sequences:
+        """Particles as sequences, of their own lengths unless others are given."""
+        lengths = self.lengths[index] if lengths is None else lengths
         last = self.tokens[index, lengths - 1]
         return Sequences(self.tokens[index, : int(lengths.max())], lengths, last == self.end)
 

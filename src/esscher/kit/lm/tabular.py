@@ -126,6 +126,10 @@ class TabularLM:
             x = torch.where(t < letters, self.network.child(x, sequences.tokens[:, t]), x)
         return x
 
+    def prefix_items(self, sequences: Sequences) -> list[list[int]]:
+        """Token-id lists, finished or not, end token included."""
+        return sequences.lists()
+
     def prompts(self, context: Context, n: int) -> list[list[int]]:
         """The start id, n times; the context is ignored."""
         del context

@@ -68,6 +68,10 @@ class TokenModel(LanguageModel, Protocol):
         """Token sequences as samples."""
         ...
 
+    def prefix_items(self, sequences: Sequences) -> Any:
+        """Sequences that may be unfinished as `items` shows finished ones."""
+        ...
+
     def passes(self, x: Any, *, context: Context = None) -> Iterator[Pass]:
         """The batch as the network reads it."""
         ...
