@@ -22,6 +22,9 @@ def has_end(xs):
 def never(xs):
     return [False for _ in xs]
 
+def one_at_most(xs):
+    return [list(x).count(0) <= 1 for x in xs]
+
 def broken(xs):
     return [float("nan") for _ in xs]
 """
@@ -105,6 +108,21 @@ def draw(capsys, prior, method, *flags, n=20):
     )
     assert code == 0
     return [json.loads(line)["completion"] for line in out.read_text().splitlines()], facts
+
+
+def test_a_condition_on_beginnings(prior, capsys):
+    base = ["align", "sample", "--prior", prior["prior"], "--n", "40"]
+    early = ["--prefix-condition", f"{prior['module']}:one_at_most"]
+    for method in ("awrs", "smc"):
+        code, _ = call(capsys, *base, *early, "--method", method, "--out", f"{method}.jsonl")
+        assert code == 0
+        lines = Path(f"{method}.jsonl").read_text().splitlines()
+        texts = [json.loads(line)["completion"] for line in lines]
+        assert all(text.count(0) <= 1 for text in texts)
+    code, _ = call(
+        capsys, *base, "--prefix-condition", f"{prior['module']}:never", "--method", "smc"
+    )
+    assert code == 2
 
 
 @pytest.mark.parametrize("method", [*SAMPLERS, "model"])

@@ -49,6 +49,22 @@ def test_adapters_on_request(folder, monkeypatch):
         prepared(folder, monkeypatch, lora_alpha=2.0)
 
 
+def test_where_a_model_lives(folder):
+    own = "cuda" if torch.cuda.is_available() else "cpu"
+    for name, kind in (("auto", own), ("cpu", "cpu")):
+        lm = model_of(folder, None, options(folder, device=name).model_options())
+        assert lm.model.device.type == kind
+    for name in ("gpu", "cuda:99"):
+        with pytest.raises(ConfigError, match=f"device '{name}' cannot be used here"):
+            model_of(folder, None, options(folder, device=name).model_options())
+
+
+def test_an_engine_is_named(folder, monkeypatch):
+    found = prepared(folder, monkeypatch, engine="transformers")
+    assert found.prior.engine.name == "transformers"
+    assert found.policy.engine is found.prior.engine
+
+
 def test_how_the_model_is_read(folder, monkeypatch):
     found = prepared(folder, monkeypatch, dtype="bfloat16", checkpointing=True, chat=True).prior
     assert next(found.module().parameters()).dtype == torch.bfloat16

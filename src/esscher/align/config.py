@@ -54,6 +54,8 @@ class FitConfig:
     parts: int | None = None
     """Parts of a batch with random numbers of their own, a multiple of the processes; as many as
     there are processes by default. Fits with equal parts take equal steps on any number of them."""
+    shard: bool = False
+    """Under torchrun weights, gradients and moments rest in parts, one on every process: FSDP2."""
     seed: int = 0
     """One integer for every random number of the fit."""
 

@@ -18,10 +18,11 @@ from esscher.align.normaliser import LogZ, disagreement
 from esscher.align.objectives import Proposal, get_objective
 from esscher.align.parallel import check_parallel
 from esscher.align.propose import Scored, propose
+from esscher.align.schedule import batch_size, planned_steps
 from esscher.align.shared import SharedDraws
 from esscher.align.state import Info, State
 from esscher.align.steering import steered_target
-from esscher.align.train import batch_size, init, planned_steps, step
+from esscher.align.train import init, step
 from esscher.core.estimate import Estimate
 from esscher.core.evidence import Moments
 from esscher.core.sample import unreachable
@@ -34,6 +35,7 @@ from esscher.kit.ranks import ranks
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.history import log_row, resume_run
 from esscher.kit.runs.seeds import Streams
+from esscher.kit.shards import gathered, is_shared_out, whole
 
 __all__ = ["FitResult", "Watcher", "fit", "fitted_moments"]
 
@@ -132,9 +134,7 @@ def fit(
         return FitResult(state.average, [], None, constant, target)
     fixed = config.kl_target is None and prompts is None
     anchor = LogZ().update(draws.log_target - draws.log_q) if fixed else None
-    keeper = _Keeper(run, save_every, watch, watch_every, on_step)
-    if not here.first:
-        keeper = _Keeper(None, save_every, None, watch_every, None)
+    keeper = _Keeper.of(run, save_every, watch, watch_every, on_step)
     advance = partial(step, target=target, config=config, prompts=prompts, shared=shared)
     state, history = _loop(state, config, advance, keeper, anchor)
     if _weights_of(target) != before:
@@ -143,7 +143,17 @@ def fit(
             "clone of the model that serves as the prior"
         )
     log_z, reached = state.log_z.estimate(), steered_target(target, state.power)
-    return FitResult(state.average, history, log_z, state.stopped, reached, state.alarm)
+    result = _whole_model(policy, state)
+    return FitResult(result, history, log_z, state.stopped, reached, state.alarm)
+
+
+def _whole_model(policy: LanguageModel, state: State) -> LanguageModel:
+    """The result on every process, also where its weights are shared out."""
+    if not is_shared_out(state.average.module()):
+        return state.average
+    result = policy.clone()
+    result.module().load_state_dict(gathered(state.average.module().state_dict()))
+    return result
 
 
 def _weights_of(target: Target) -> str | None:
@@ -215,25 +225,51 @@ def _credit(
 
 @dataclass(frozen=True)
 class _Keeper:
-    """Where a fit's numbers and checkpoints go; see `fit` for the fields."""
+    """Where a fit's numbers and checkpoints go; see `fit` for the fields.
+
+    Attributes:
+        saves: whether the first process has a run.
+        watches: whether it has a watcher.
+    """
 
     run: Run | None
     save_every: int
     watch: Watcher | None
     watch_every: int
     on_step: Callable[[int, int, Info, State], None] | None
+    saves: bool
+    watches: bool
+
+    @classmethod
+    def of(
+        cls,
+        run: Run | None,
+        save_every: int,
+        watch: Watcher | None,
+        watch_every: int,
+        on_step: Callable[[int, int, Info, State], None] | None,
+    ) -> _Keeper:
+        """What every process keeps: the first one what is asked for, the others nothing."""
+        here = ranks()
+        saves, watches = here.of_first((run is not None, watch is not None))
+        if not here.first:
+            run = watch = on_step = None
+        return cls(run, save_every, watch, watch_every, on_step, saves, watches)
 
     def watched(self, state: State, *, last: bool) -> dict[str, object]:
         """What the watcher measures now, if it is time."""
         due = state.done % self.watch_every == 0 or last
-        if self.watch is None or not due:
+        if not (self.watches and due):
             return {}
-        return dict(self.watch(state.done, state.average))
+        with whole(state.average.module()):
+            return {} if self.watch is None else dict(self.watch(state.done, state.average))
 
     def save(self, state: State, *, last: bool) -> None:
         """Write a checkpoint, if it is time."""
-        if self.run is not None and (state.done % self.save_every == 0 or last):
-            self.run.save(state.done, state.state_dict())
+        if self.saves and (state.done % self.save_every == 0 or last):
+            found = state.state_dict()
+            if self.run is not None:
+                self.run.save(state.done, found)
 
     def resume(self, state: State) -> list[dict[str, Any]]:
         """Continue the run's newest checkpoint, or make its first; returns the rows so far."""
@@ -253,7 +289,7 @@ def _loop(
 ) -> tuple[State, list[dict[str, Any]]]:
     total = planned_steps(state.policy, config)
     history = keeper.resume(state)
-    if not history and keeper.watch is not None:
+    if not history and keeper.watches:
         log_row(history, keeper.run, 0, keeper.watched(state, last=False))
     while state.done < total and state.stopped is None:
         state, info = advance(state)

@@ -97,10 +97,16 @@ class TargetOptions:
     """JSON Lines file with a "prompt" per line; without it texts are prompt-free."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights of a transformers model: auto takes them as they are stored."""
+    device: str = "auto"
+    """Where a transformers model lives, such as cpu or cuda:0; auto is the process's own GPU, or
+    the CPU where there is none."""
     chat: bool = False
     """Prompts are messages of a user, written out by the chat template of a transformers model."""
     max_new: int | None = None
     """Most tokens of a text of a transformers model; by default what its folder says, else 64."""
+    engine: Literal["builtin", "transformers", "vllm"] = "builtin"
+    """Who draws the texts of a transformers model: this library, `generate` of transformers, or
+    vLLM. The model's own law scores what the others draw."""
 
     def model_options(self) -> ModelOptions:
         """How models are read, as far as these options say."""

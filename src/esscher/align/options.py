@@ -65,6 +65,8 @@ class FitOptions(TargetOptions):
     parts: int | None = None
     """Parts of a batch with random numbers of their own; as many as torchrun starts processes by
     default. Fits with equal parts take equal steps on any number of processes."""
+    shard: bool = False
+    """Under torchrun weights, gradients and moments rest in parts, one on every process: FSDP2."""
     seed: int = 0
     """One integer for every random number."""
     n: int = 1000

@@ -19,7 +19,7 @@ from esscher.align.propose import Scored, recounted
 from esscher.errors import ConfigError
 from esscher.kit.ranks import Ranks
 
-__all__ = ["check_parallel", "draw_parts", "joined_rows", "parts_of", "rows_of"]
+__all__ = ["check_parallel", "draw_parts", "joined_rows", "largest", "parts_of", "rows_of"]
 
 
 def parts_of(config: FitConfig, ranks: Ranks) -> int:
@@ -28,7 +28,7 @@ def parts_of(config: FitConfig, ranks: Ranks) -> int:
 
 
 def check_parallel(config: FitConfig, batch: int, ranks: Ranks, *, prompts: bool) -> None:
-    """Refuse what cannot be shared out.
+    """Refuse batches and objectives that cannot be shared out.
 
     Raises:
         ConfigError: if parts, batch, group and processes do not go into each other, or the
@@ -79,3 +79,8 @@ def joined_rows(own: Tensor, n: int, ranks: Ranks) -> Tensor:
     for rank, values in enumerate(ranks.gather(own.detach())):
         out[rows_of(n, Ranks(rank, ranks.world))] = values
     return out
+
+
+def largest(own: float | None, ranks: Ranks) -> float | None:
+    """The largest of all processes' values; None where none has one."""
+    return max((value for value in ranks.gather(own) if value is not None), default=None)

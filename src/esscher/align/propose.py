@@ -97,20 +97,35 @@ class HalfAndHalf:
 
     def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """The first half of the draws from one law, the second from the other, shuffled."""
+        x, first, second = self.scored_draws(n, context=context, rng=rng)
+        return Draws(x, _half_and_half(first, second))
+
+    def scored_draws(
+        self, n: int, *, context: Context = None, rng: torch.Generator
+    ) -> tuple[Any, Tensor, Tensor]:
+        """The same draws, and their log-probability [n] under either law, each pass made once."""
         contexts = contexts_of(context, n)
         order = torch.randperm(n, generator=rng)
-        parts = []
-        for law, rows in ((self.first, order[: n // 2]), (self.second, order[n // 2 :])):
+        halves = (order[: n // 2], order[n // 2 :])
+        laws = (self.first, self.second)
+        parts, scores = [], torch.zeros(2, n, dtype=torch.float64)
+        for i, rows in enumerate(halves):
             if len(rows):
-                own = None if contexts is None else [contexts[i] for i in rows.tolist()]
-                parts.append(law.sample(len(rows), context=own, rng=rng).x)
-        x = take(join(parts), order.argsort())
-        return Draws(x, self.log_prob(x, context=context))
+                own = None if contexts is None else [contexts[j] for j in rows.tolist()]
+                x, log_prob = laws[i].sample(len(rows), context=own, rng=rng)
+                parts.append(x)
+                scores[i, rows] = log_prob.double()
+                scores[1 - i, rows] = laws[1 - i].log_prob(x, context=own).double()
+        return take(join(parts), order.argsort()), scores[0], scores[1]
 
     def log_prob(self, x: Any, *, context: Context = None) -> Tensor:
         """[B] float64, nats."""
         log_probs = (law.log_prob(x, context=context) for law in (self.first, self.second))
-        return torch.logaddexp(*log_probs) - math.log(2)
+        return _half_and_half(*log_probs)
+
+
+def _half_and_half(first: Tensor, second: Tensor) -> Tensor:
+    return torch.logaddexp(first, second) - math.log(2)
 
 
 def contexts_for(
@@ -143,9 +158,13 @@ def propose(
         NumericsError, DataError: naming the evidence term and sample that broke its promise.
     """
     context, groups = contexts_for(prompts, n, group, rng)
-    x, log_q = law.sample(len(groups), context=context, rng=rng)
-    own = law is target.prior
-    log_prior = log_q if own else target.prior.log_prob(x, context=context)
+    if isinstance(law, HalfAndHalf) and law.first is target.prior:
+        x, log_prior, other = law.scored_draws(len(groups), context=context, rng=rng)
+        log_q = _half_and_half(log_prior, other)
+    else:
+        x, log_q = law.sample(len(groups), context=context, rng=rng)
+        own = law is target.prior
+        log_prior = log_q if own else target.prior.log_prob(x, context=context)
     weight = weigh(target, x, context)
     return Scored(
         x,

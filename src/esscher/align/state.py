@@ -14,6 +14,7 @@ from esscher.align.normaliser import LearntLogZ, LogZ
 from esscher.align.replay import Replay
 from esscher.core.estimate import Estimate
 from esscher.kit.lm.language_model import LanguageModel
+from esscher.kit.shards import gathered, like_parts, moments_in_parts
 
 __all__ = ["Info", "State"]
 
@@ -37,6 +38,7 @@ class State:
         credit: what learns to credit tokens; None where whole sequences are credited.
         replay: draws of the last steps, for the proposal of that name.
         critic: what learns the worth of prefixes, for objectives that have one.
+        blank: the policy without its weights, for copies of it where these are shared out.
         done: steps taken.
         stopped: why training ended before its last step.
         alarm: the first disagreement of training draws and prior draws about log Z.
@@ -55,13 +57,17 @@ class State:
     credit: Credit | None = None
     replay: Replay = field(default_factory=Replay)
     critic: Critic | None = None
+    blank: LanguageModel | None = None
     done: int = 0
     stopped: str | None = None
     alarm: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything as nested tensors and numbers."""
-        return {
+        """Everything as nested tensors and numbers.
+
+        Where weights are shared out they are fetched, for which all processes have to call this.
+        """
+        own = {
             "policy": self.policy.module().state_dict(),
             "average": self.average.module().state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -79,15 +85,26 @@ class State:
             "stopped": self.stopped,
             "alarm": self.alarm,
         }
+        return cast("dict[str, Any]", gathered(own))
+
+    def copy_of_policy(self) -> LanguageModel:
+        """An independent copy, whole on every process also where the policy is shared out."""
+        if self.blank is None:
+            return self.policy.clone()
+        twin = self.blank.clone()
+        weights = gathered(self.policy.module().state_dict())
+        twin.module().load_state_dict(weights, assign=True)
+        return twin
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.policy.module().load_state_dict(saved["policy"])
-        self.average.module().load_state_dict(saved["average"])
-        self.optimiser.load_state_dict(saved["optimiser"])
+        """Restore what `state_dict` gave, with whole weights also where they are shared out."""
+        policy, average = self.policy.module(), self.average.module()
+        policy.load_state_dict(like_parts(saved["policy"], policy))
+        average.load_state_dict(like_parts(saved["average"], average))
+        self.optimiser.load_state_dict(moments_in_parts(saved["optimiser"], self.optimiser))
         self.proposal = None
         if saved["proposal"] is not None:
-            self.proposal = self.policy.clone()
+            self.proposal = self.copy_of_policy()
             self.proposal.module().load_state_dict(saved["proposal"])
         self.power = float(saved["power"])
         self.log_z = LogZ(*saved["log_z"])
@@ -95,6 +112,8 @@ class State:
         self.learnt_log_z = {text: LearntLogZ(*z) for text, z in saved["learnt_log_z"].items()}
         self.drift = cast("tuple[float, float, float]", tuple(saved["drift"]))
         self.best = Best.of(saved["best"])
+        if self.best.weights is not None:
+            self.best.weights = like_parts(self.best.weights, average)
         if self.credit is not None:
             self.credit.load_state_dict(saved["credit"])
         self.replay = Replay.of(saved["replay"])
@@ -118,6 +137,8 @@ class Info(NamedTuple):
         unseen_contexts: prompts of the batch for which no draw so far satisfied the evidence, so
             that their normaliser is not known; 0 without prompts.
         moved: whether the adaptive proposal was set to the current policy after this step.
+        engine_gap: largest difference of an engine's log-probability of a draw to the law's own,
+            nats; None where this library draws.
     """
 
     loss: float
@@ -129,3 +150,4 @@ class Info(NamedTuple):
     lr: float
     unseen_contexts: int
     moved: bool
+    engine_gap: float | None

@@ -12,13 +12,14 @@ from torch import Tensor
 from esscher.align.best import divergence_terms
 from esscher.align.by_token import descend_tokens, open_models
 from esscher.align.config import FitConfig
-from esscher.align.credit import HASTE, Credit, first_followed, learn
+from esscher.align.credit import Credit, learn
 from esscher.align.critic import Critic, descend_clipped
 from esscher.align.normaliser import LearntLogZ, LogZ, log_z_of, updated
 from esscher.align.objectives import Batch, Objective, Proposal, get_objective
-from esscher.align.parallel import draw_parts, joined_rows, parts_of, rows_of
+from esscher.align.parallel import draw_parts, joined_rows, largest, parts_of, rows_of
 from esscher.align.paths import descend_paths
 from esscher.align.propose import HalfAndHalf, Scored, floored, propose
+from esscher.align.schedule import batch_size, learning_rate, planned_steps
 from esscher.align.shared import SharedDraws
 from esscher.align.state import Info, State
 from esscher.align.steering import steered, steered_target
@@ -30,12 +31,14 @@ from esscher.errors import NumericsError
 from esscher.kit.lm.averaging import update_average
 from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.clipped import clipped_step
+from esscher.kit.lm.engine import taken_gap
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.scoring import gather
 from esscher.kit.ranks import ranks
 from esscher.kit.runs.seeds import Streams
+from esscher.kit.shards import forget_weights, hand_over_gradients, share_out, whole
 
-__all__ = ["batch_size", "init", "planned_steps", "step"]
+__all__ = ["init", "step"]
 
 LOG_Z_LR = 0.1
 """Peak learning rate of a learnt normaliser, nats; it follows the policy's schedule."""
@@ -48,19 +51,20 @@ Chunks = Iterable[tuple[Tensor, Tensor]]
 
 def init(policy: LanguageModel, config: FitConfig, credit: Credit | None = None) -> State:
     """A fresh state; the policy is trained in place, with tokens credited if there is a credit."""
+    average = policy.clone() if config.average > 0 else policy
+    blank = None
+    if config.shard and ranks().world > 1:
+        blank = policy.clone()
+        forget_weights(blank.module())
+        for module in dict.fromkeys((policy.module(), average.module())):
+            share_out(module)
     parameters = [p for p in policy.module().parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.98), fused=True)
-    average = policy.clone() if config.average > 0 else policy
     objective = get_objective(config.objective)
     critic = None
     if objective.critic:
         critic = Critic.start(open_models(policy.clone(), policy, objective.name)[0])
-    return State(policy, average, optimiser, credit=credit, critic=critic)
-
-
-def planned_steps(policy: LanguageModel, config: FitConfig) -> int:
-    """Steps of a fit: the configured number, or what suits the policy."""
-    return policy.recipe.steps if config.steps is None else config.steps
+    return State(policy, average, optimiser, credit=credit, critic=critic, blank=blank)
 
 
 def step(
@@ -81,29 +85,30 @@ def step(
     target = steered_target(target, state.power)
     law = _law(state, target, objective, config)
     replayed = _kind(objective, config) == "replay"
-    draws = _drawn(state, law, target, config, prompts=prompts, shared=shared)
-    # A target that moves has a normaliser of its own at every step.
-    before = state.log_z if config.kl_target is None else LogZ()
-    log_w = draws.log_target - draws.log_q
-    state.log_z = before.update(log_w)
-    if draws.context is not None:
-        state.context_log_z = updated(state.context_log_z, log_w, draws.context)
-    if replayed:
-        draws = _with_past(state, draws, config)
-    fresh = law is state.policy and not replayed
-    steps = planned_steps(state.policy, config)
-    late = 0 if state.credit is None else first_followed(steps, batch_size(state.policy, config))
-    peak = _peak(state, config, late / steps)
-    lr = _rate(state.done - late, steps - late, peak, config.warmup)
-    state.optimiser.zero_grad(set_to_none=True)
-    if state.credit is not None:
-        loss, seen, log_pi = _credited(state, target, draws, steps)
-    elif objective.per_token:
-        loss, log_pi = _by_token(state, target, draws, config, lr)
-        seen = draws
-    else:
-        loss, log_pi = _whole(state, draws, config, lr / peak, known=fresh)
-        seen = draws
+    lr, pace = learning_rate(state, config)
+    with whole(state.policy.module()):
+        draws = _drawn(state, law, target, config, prompts=prompts, shared=shared)
+        gap = largest(taken_gap(state.policy, target.prior), ranks())
+        # A target that moves has a normaliser of its own at every step.
+        before = state.log_z if config.kl_target is None else LogZ()
+        log_w = draws.log_target - draws.log_q
+        state.log_z = before.update(log_w)
+        if draws.context is not None:
+            state.context_log_z = updated(state.context_log_z, log_w, draws.context)
+        if replayed:
+            draws = _with_past(state, draws, config)
+        fresh = law is state.policy and not replayed
+        state.optimiser.zero_grad(set_to_none=True)
+        if state.credit is not None:
+            total = planned_steps(state.policy, config)
+            loss, seen, log_pi = _credited(state, target, draws, total)
+        elif objective.per_token:
+            loss, log_pi = _by_token(state, target, draws, config, lr)
+            seen = draws
+        else:
+            loss, log_pi = _whole(state, draws, config, pace, known=fresh)
+            seen = draws
+        hand_over_gradients(state.policy.module())
     grad_norm = _update(state, config, lr)
     _judge(state, seen, log_pi, config, on_policy=fresh)
     adaptive = state.credit is None and _kind(objective, config) == "adaptive"
@@ -114,7 +119,7 @@ def step(
         info = info._replace(unseen_contexts=len(missing))
     if config.kl_target is not None:
         state.power = steered(state.power, info.kl_prior.mean, config.kl_target)
-    return state, info._replace(moved=moved)
+    return state, info._replace(moved=moved, engine_gap=gap)
 
 
 def _drawn(
@@ -246,36 +251,6 @@ def _with_past(state: State, draws: Scored, config: FitConfig) -> Scored:
     return draws if past is None else Scored.join([draws, past])
 
 
-def batch_size(policy: LanguageModel, config: FitConfig) -> int:
-    """Draws per step: the configured number, or what suits policy and objective."""
-    if config.batch is not None:
-        return config.batch
-    noisy = get_objective(config.objective).noisy
-    return policy.recipe.noisy_batch if noisy else policy.recipe.batch
-
-
-def _peak(state: State, config: FitConfig, waited: float) -> float:
-    recipe = state.policy.recipe
-    if config.lr is not None:
-        return config.lr
-    if state.credit is not None:
-        return recipe.token_lr * (1 + HASTE * waited)
-    return recipe.floored_lr if get_objective(config.objective).needs_floor else recipe.lr
-
-
-def _rate(done: int, steps: int, peak: float, warmup: float) -> float:
-    """Learning rate: linear warm-up over a share of the steps, then half a cosine towards zero.
-
-    Before step 0 it is 0.
-    """
-    rising = math.ceil(warmup * steps)
-    if done < 0:
-        return 0.0
-    if done < rising:
-        return peak * (done + 1) / rising
-    return peak * 0.5 * (1 + math.cos(math.pi * (done - rising) / max(1, steps - rising)))
-
-
 def _score(policy: LanguageModel, draws: Scored, *, known: bool) -> tuple[Tensor, Chunks]:
     """Log π of the draws, and the chunks to differentiate.
 
@@ -375,7 +350,7 @@ def _reconsider(
     se = math.sqrt(max(0.0, squares / n - mean * mean) / n)
     if mean <= 2 * se or se == 0.0:
         return False
-    state.proposal = state.policy.clone()
+    state.proposal = state.copy_of_policy()
     return True
 
 
@@ -394,4 +369,5 @@ def _info(log_pi: Tensor, draws: Scored, *, loss: float, grad_norm: float, lr: f
         lr=lr,
         unseen_contexts=0,
         moved=False,
+        engine_gap=None,
     )

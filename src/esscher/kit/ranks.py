@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from esscher.errors import ConfigError
+from esscher.errors import ConfigError, WorkerError
 
 __all__ = ["Ranks", "joined", "ranks"]
 
@@ -41,11 +41,16 @@ class Ranks:
         return self.rank == 0
 
     def gather(self, mine: T) -> list[T]:
-        """What every process gives, in the order of their ranks, on every process."""
+        """What every process gives, in the order of their ranks, on every process.
+
+        Raises:
+            WorkerError: here and in the other calls, if a process is lost.
+        """
         if self.world == 1:
             return [mine]
         found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, mine)
+        with _still_there(self):
+            dist.all_gather_object(found, mine)
         return cast("list[T]", found)
 
     def of_first(self, value: T) -> T:
@@ -53,7 +58,8 @@ class Ranks:
         if self.world == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        with _still_there(self):
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -65,10 +71,24 @@ class Ranks:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         flat = torch.cat([cast("torch.Tensor", p.grad).reshape(-1) for p in trained])
-        dist.all_reduce(flat)
+        with _still_there(self):
+            dist.all_reduce(flat)
         parts = torch.split(flat, [p.numel() for p in trained])
         for p, part in zip(trained, parts, strict=True):
             cast("torch.Tensor", p.grad).copy_(part.view_as(p))
+
+
+@contextmanager
+def _still_there(here: Ranks) -> Iterator[None]:
+    """What a lost process does to the others, in words."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WorkerError(
+            f"process {here.rank} of {here.world} lost the others, of which one died or was silent "
+            f"for {TIMEOUT_S} s ({error}); look at what it said, and start the job again: a run "
+            "goes on from its checkpoint with --resume"
+        ) from error
 
 
 def ranks() -> Ranks:
@@ -89,6 +109,8 @@ def joined() -> Iterator[Ranks]:
         yield ranks()
         return
     backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
         dist.init_process_group(backend, timeout=timedelta(seconds=TIMEOUT_S))
     except (ValueError, RuntimeError) as error:

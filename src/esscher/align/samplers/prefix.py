@@ -16,7 +16,7 @@ from esscher.kit.lm.token_model import TokenModel
 __all__ = ["chance_of", "check_promise", "speaks_of_prefixes"]
 
 TRIED = 64
-"""Draws of the prior on which the promise of a `PrefixCondition` is tried."""
+"""Draws of the proposal on which the promise of a `PrefixCondition` is tried."""
 
 
 def speaks_of_prefixes(target: Target) -> bool:
@@ -43,7 +43,7 @@ def chance_of(task: Task, model: TokenModel) -> Allowed:
 
 
 def check_promise(task: Task, model: TokenModel) -> None:
-    """Try whether what is ruled out stays ruled out, on beginnings of prior draws.
+    """Try whether what is ruled out stays ruled out, on beginnings of draws.
 
     Raises:
         ConfigError: naming a text that satisfies the evidence and has a beginning that does not.

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from esscher.errors import NumericsError
 
@@ -28,7 +29,9 @@ def clipped_step(
         NumericsError: if the loss or the norm is not finite.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(parameters, clip))
+    found = nn.utils.clip_grad_norm_(parameters, clip)
+    # Of gradients in parts on several processes it is one as well.
+    norm = float(found.full_tensor() if isinstance(found, DTensor) else found)
     if not math.isfinite(loss) or not math.isfinite(norm):
         raise NumericsError(
             f"loss {loss:.4g} and gradient norm {norm:.4g} at step {step} are not both finite; "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from esscher.core.law import Context, Draws
 from esscher.errors import ConfigError, DataError, NumericsError
+from esscher.kit.lm.engine import Engine, get_engine
 from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.hf_folder import read_folder, write_folder
 from esscher.kit.lm.hf_network import HFNetwork, recompute_activations
@@ -25,7 +26,7 @@ from esscher.kit.lm.lora import (
     shared_copy,
     write_adapter,
 )
-from esscher.kit.lm.model_options import AS_STORED, ModelOptions
+from esscher.kit.lm.model_options import AS_STORED, ModelOptions, device_of
 from esscher.kit.lm.scoring import Pass, gather, graph_bytes, passes, prompt_ids, score_chunks
 from esscher.kit.lm.sequences import Sequences, Texts
 from esscher.kit.lm.tokenizer import why_not_encodable
@@ -63,6 +64,7 @@ class TransformersLM:
         tokenizer: its tokenizer.
         max_new: most tokens generated, EOS included.
         chat: whether prompts are a user's messages, written out by the tokenizer's chat template.
+        engine: draws the texts, which this law then scores; None for this library's sampler.
 
     Raises:
         ConfigError: if max_new is below 1 or beyond the model's positions, the tokenizer has no
@@ -78,6 +80,7 @@ class TransformersLM:
         max_new: int = DEFAULT_MAX_NEW,
         *,
         chat: bool = False,
+        engine: Engine | None = None,
     ) -> None:
         self.context = _context_of(model)
         _check_settings(model, tokenizer, max_new, self.context)
@@ -92,6 +95,7 @@ class TransformersLM:
         bos = tokenizer.bos_token_id
         self.start: int = self.end if bos is None else bos
         self.chat = chat
+        self.engine = engine
         self.network = HFNetwork(model)
         self._trained: nn.Module = Trained(model) if has_adapters(model) else model
         model.train(False)
@@ -104,6 +108,7 @@ class TransformersLM:
         max_new: int = DEFAULT_MAX_NEW,
         *,
         chat: bool = False,
+        engine: Engine | None = None,
     ) -> TransformersLM:
         """A model in memory, after a check that decoding and scoring agree.
 
@@ -112,7 +117,7 @@ class TransformersLM:
             NumericsError: if a few draws' log-probabilities differ by more than 1e-4 nats between
                 decoding and scoring (0.4 in half precision), or are NaN.
         """
-        lm = cls(model, tokenizer, max_new, chat=chat)
+        lm = cls(model, tokenizer, max_new, chat=chat, engine=engine)
         lm._check_agreement()
         return lm
 
@@ -126,18 +131,21 @@ class TransformersLM:
 
         Args:
             path: the folder, with configuration, weights and tokenizer.
-            options: type of the weights, recomputed activations, chat, length of texts.
+            options: type and place of the weights, recomputed activations, chat, length of texts,
+                engine.
 
         Raises:
             CheckpointError: if files are missing or damaged, or weights are absent from them.
             ConfigError, NumericsError: as `from_model` does.
         """
+        engine, device = get_engine(options.engine), device_of(options.device)
         model, tokenizer, saved = read_folder(Path(path), options.dtype)
+        nn.Module.to(model, device)
         if options.checkpointing:
             recompute_activations(model)
         wanted = saved if options.max_new is None else options.max_new
         longest = _longest(model) if wanted is None else wanted
-        return cls.from_model(model, tokenizer, longest, chat=options.chat)
+        return cls.from_model(model, tokenizer, longest, chat=options.chat, engine=engine)
 
     def save(self, path: Path | str) -> None:
         """Write model and tokenizer with `save_pretrained`, and max_new into `esscher.json`.
@@ -153,7 +161,12 @@ class TransformersLM:
     def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n texts; `context` is one prompt or n of them."""
         prompts = self.prompts(context, n)
-        return self._draw(prompts, self.max_new, rng)
+        if self.engine is None or n == 0:
+            return self._draw(prompts, self.max_new, rng)
+        x, claimed = self.engine.draw(self, prompts, self.max_new, rng)
+        log_prob = self.log_prob(x, context=context)
+        self.engine.compare(claimed, log_prob)
+        return Draws(x, log_prob)
 
     def _draw(self, prompts: list[list[int]], max_new: int, rng: torch.Generator) -> Draws:
         return generate_by_prompt(self.network, prompts, max_new=max_new, end=self.end, rng=rng)
@@ -246,7 +259,9 @@ class TransformersLM:
     def clone(self) -> TransformersLM:
         """An independent copy; the tokenizer and frozen weights are shared."""
         twin = shared_copy(self.model)
-        copied = TransformersLM(twin, self.tokenizer, self.max_new, chat=self.chat)
+        copied = TransformersLM(
+            twin, self.tokenizer, self.max_new, chat=self.chat, engine=self.engine
+        )
         copied.recipe = self.recipe
         return copied
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,8 @@ def write_folder(
     path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new: int
 ) -> None:
     """Write model and tokenizer with `save_pretrained`, and max_new into `esscher.json`."""
-    model.save_pretrained(path)
+    with _without_bars():
+        model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     (path / SETTINGS).write_text(json.dumps({"max_new": max_new}) + "\n", encoding="utf-8")
 
@@ -45,14 +48,28 @@ def read_folder(
     transformers = require("transformers", extra="lm")
     try:
         max_new = _saved_max_new(path)
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, output_loading_info=True, dtype=dtype
-        )
+        with _without_bars():
+            model, report = transformers.AutoModelForCausalLM.from_pretrained(
+                path, local_files_only=True, output_loading_info=True, dtype=dtype
+            )
         tokenizer = _tokenizer_class(path).from_pretrained(path, local_files_only=True)
     except Exception as error:
         raise CheckpointError(f"{path} is not a readable transformers folder: {error}") from error
     _check_weights(path, report)
     return model, tokenizer, max_new
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the progress bars of `transformers` off: a bar of a moment says nothing."""
+    logging = require("transformers.utils.logging", extra="lm")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _check_files(path: Path) -> None:

@@ -98,7 +98,9 @@ def with_lora(
         if parameter.requires_grad:
             # Steps of Adam are lost in eight bits of mantissa.
             parameter.data = parameter.data.float()
-    adapted = TransformersLM(network, model.tokenizer, model.max_new, chat=model.chat)
+    adapted = TransformersLM(
+        network, model.tokenizer, model.max_new, chat=model.chat, engine=model.engine
+    )
     adapted.recipe = RECIPE
     return adapted
 

@@ -117,8 +117,9 @@ def smc(
             chosen = cloud.grow(alive, values, uniforms[t, alive, :1])
         ended = alive[(chosen == end) | (t + 1 == max_new)]
         cloud.close(ended, weigh)
-        if allowed is not None:
-            cloud.bury(allowed)
+        if allowed is not None and not rejecting:
+            cloud.condemn(allowed)
+        cloud.bury()
         row = torch.zeros(k, dtype=torch.long)
         row[alive] = torch.arange(len(alive))
         if bool(cloud.running.any()) and cloud.effective_share() < resample_below:
@@ -208,11 +209,14 @@ class _Cloud:
         self.lengths[alive] += 1
         return chosen
 
-    def bury(self, allowed: Allowed) -> None:
-        """Let particles die that have no chance left."""
+    def condemn(self, allowed: Allowed) -> None:
+        """Take the weight from particles that have no chance left."""
         index = (self.running & (self.log_w > -torch.inf)).nonzero()[:, 0]
         if len(index):
             self.log_w[index[~allowed(self.sequences(index))]] = -torch.inf
+
+    def bury(self) -> None:
+        """Stop particles without weight."""
         self.running &= self.log_w > -torch.inf
 
     def close(self, ended: Tensor, weigh: Weigh) -> None:
