@@ -2,7 +2,8 @@
 
 The nearest law to the prior with these moments is its I-projection, p* ∝ p0 exp(λ·φ). VarGrad
 trains towards it; the numbers are of draws of the trained model, of which training saw none, and of
-draws by quasi-rejection with that model as the proposal.
+draws by quasi-rejection with that model as the proposal, whose law p_B ∝ min(P, B π) is known up to
+its normaliser B · acceptance.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import dataclasses
+import math
 import time
 from typing import cast
 
@@ -22,9 +25,11 @@ from esscher.align import SamplerConfig, sample
 from esscher.align.evaluate import evaluate
 from esscher.align.fit import fit
 from esscher.align.reference import make_reference
+from esscher.align.samplers.sampler import Drawn
 from esscher.core import Moments, Target
 from esscher.core.estimate import Estimate, from_samples
 from esscher.kit.lm.builtin import builtin_stdlib
+from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.predicates import has_return, uses_self
 from esscher.kit.runs.seeds import Streams
 
@@ -69,9 +74,25 @@ def measure(quick: bool) -> Numbers:
     numbers["policy: KL(pi‖p0)"] = interval(found.kl_model_prior)
     numbers["policy: KL(pi‖p0) / I-projection's"] = single(found.kl_model_prior.mean / best.mean)
     numbers["policy: KL(p*‖pi)"] = interval(found.kl_target_model)
+    corrected_kl = kl_of_accepted(target, policy, drawn)
+    numbers["quasi-rejection: KL(p_B‖p0)"] = interval(corrected_kl)
+    numbers["quasi-rejection: KL / I-projection's"] = single(corrected_kl.mean / best.mean)
     numbers["quasi-rejection: acceptance"] = interval(cast("Estimate", drawn.facts["acceptance"]))
     numbers["policy: CPU s"] = single(spent)
     return numbers
+
+
+def kl_of_accepted(target: Target, policy: LanguageModel, drawn: Drawn) -> Estimate:
+    """KL(p_B‖p0) from draws of p_B, nats; the error of the acceptance adds to that of the mean."""
+    acceptance = cast("Estimate", drawn.facts["acceptance"])
+    log_bound = cast("float", drawn.facts["log_bound"])
+    log_p0 = target.prior.log_prob(drawn.x).double()
+    log_weight = target.log_weight(drawn.x)
+    log_q = policy.log_prob(drawn.x).double()
+    kept = torch.minimum(log_p0 + log_weight, log_bound + log_q)
+    mean = from_samples(kept - log_p0 - log_bound - math.log(acceptance.mean), unit="nats")
+    error = math.hypot(mean.se, acceptance.se / acceptance.mean)
+    return dataclasses.replace(mean, se=error)
 
 
 def mean_of(values: list[bool]) -> Estimate:

@@ -194,7 +194,7 @@ def test_compare_reports_every_objective(prior, capsys, tmp_path):
     code, result = call(
         capsys,
         *["align", "compare", *evidence(prior), "--steps", "20", "--batch", "64", "--n", "50"],
-        *["--objectives", "forward_kl", "--objectives", "rl", "--workers", "1"],
+        *["--objectives", "forward_kl", "--objectives", "rl", "--scale", "serial"],
     )
     assert code == 0, result
     assert set(result) == {"report", "run", "prior", "objectives", "sampler"}
@@ -214,7 +214,7 @@ def test_equal_seconds_are_planned_once_and_reported(prior, capsys, tmp_path):
     code, result = call(
         capsys,
         *["align", "compare", *evidence(prior), "--seconds", "0.5", "--batch", "64", "--n", "50"],
-        *["--objectives", "forward_kl", "--objectives", "rl", "--workers", "1"],
+        *["--objectives", "forward_kl", "--objectives", "rl", "--scale", "serial"],
         *["--gold", f"{prior['module']}:reward"],
     )
     assert code == 0, result

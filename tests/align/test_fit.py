@@ -130,7 +130,8 @@ def test_each_half_continues_its_own_prompts():
     law = HalfAndHalf(lm, lm.clone())
     prompts = ["a", "b", "cc", "ab"] * 20
     x, log_q = law.sample(80, context=prompts, rng=worlds.seeded(0))
-    torch.testing.assert_close(log_q, lm.log_prob(x, context=prompts))
+    # Half of the numbers come from the pass that drew them, in float32.
+    torch.testing.assert_close(log_q, lm.log_prob(x, context=prompts), atol=5e-6, rtol=0)
 
 
 def test_trajectory_balance_learns_the_normaliser():

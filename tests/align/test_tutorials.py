@@ -1,5 +1,6 @@
 """The tutorials run as they stand, and print what they say up to the last digits."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -16,6 +17,15 @@ def agrees(printed, shown):
     pairs = zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True)
     for got, said in pairs:
         assert float(got) == pytest.approx(float(said), rel=0.2, abs=0.05), (printed, shown)
+    rows = [
+        [(float(got), float(said)) for got, said in zip(*map(NUMBER.findall, both), strict=True)]
+        for both in zip(printed.splitlines(), shown.splitlines(), strict=True)
+    ]
+    for one, other in itertools.combinations(rows, 2):
+        for (a, x), (b, y) in zip(one, other, strict=False):
+            # What the page shows to be a fifth better is better.
+            assert a < b or not 1.2 * x < y, (printed, shown)
+            assert b < a or not 1.2 * y < x, (printed, shown)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.progress import Progress
 from esscher.kit.runs.record import Record
+from esscher.kit.scale.pool import open_pool
 
 __all__ = ["FITS", "Job", "fit_all", "fit_folder", "jobs_of", "run_job"]
 
@@ -65,6 +65,7 @@ def jobs_of(
     jobs = []
     for objective in options.objectives:
         own = {"objective": objective, "name": objective, "runs": run.path / FITS}
+        own["scale"] = "serial"
         if objective != "forward_kl":
             own["credit"] = "auto"
         if rates is not None and objective in rates and options.lr is None:
@@ -75,8 +76,15 @@ def jobs_of(
     return jobs
 
 
-def fit_all(jobs: Sequence[Job], workers: int, output: Output) -> dict[str, dict[str, Any]]:
+def fit_all(jobs: Sequence[Job], scale: str, output: Output) -> dict[str, dict[str, Any]]:
     """Run the jobs, a few at a time; finished ones are read back, stopped ones continued.
+
+    A job whose worker died goes on from its checkpoint on a fresh one.
+
+    Args:
+        jobs: whose folders every worker must see.
+        scale: where they run; see `open_pool`.
+        output: shows how far they are.
 
     Raises:
         EsscherError: of the first job that fails; the others are stopped at their checkpoints.
@@ -85,42 +93,53 @@ def fit_all(jobs: Sequence[Job], workers: int, output: Output) -> dict[str, dict
     waiting = [job for job in jobs if job.options.objective not in results]
     with (
         output.progress(_total(jobs), "fit", start=_taken(jobs)) as progress,
-        _pool(workers) as pool,
+        open_pool(scale) as pool,
+        _followed(jobs, progress),
     ):
-        futures = {pool.submit(run_job, job): job for job in waiting}
-        try:
-            for future, job in _completed(futures, jobs, progress):
-                results[job.options.objective] = future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+        found = pool.map(run_job, waiting)
+    results |= {job.options.objective: one for job, one in zip(waiting, found, strict=True)}
     for draws in {job.draws for job in jobs if job.draws is not None}:
         shutil.rmtree(draws, ignore_errors=True)
     return {job.options.objective: results[job.options.objective] for job in jobs}
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    # Forked copies of a process that has used torch's threads can hang: start afresh.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+def _followed(jobs: Sequence[Job], progress: Progress) -> Iterator[None]:
+    """Keep the progress line at what the jobs' metrics say while the block runs."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(POLL_SECONDS):
+            _show(jobs, progress)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
     try:
-        yield pool
-    except BaseException:
-        for process in list(pool._processes.values()):
-            process.terminate()
-        raise
+        yield
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        ended.set()
+        thread.join()
+        _show(jobs, progress)
 
 
-def _one_thread() -> None:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As many fits as there are workers share the processors: each takes one."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_job(job: Job) -> dict[str, Any]:
     """Start or continue the job's run; called in a worker process."""
+    with _one_thread():
+        return _run_job(job)
+
+
+def _run_job(job: Job) -> dict[str, Any]:
     prepared = prepare(job.options, Output(quiet=True))
     options = job.options
     if job.seconds is not None:
@@ -174,18 +193,6 @@ def _last_row(job: Job) -> dict[str, Any] | None:
     folder = fit_folder(job.root)
     rows = [] if folder is None else Record(folder).metrics()
     return rows[-1] if rows else None
-
-
-def _completed(
-    futures: Mapping[Future[dict[str, Any]], Job], jobs: Sequence[Job], progress: Progress
-) -> Iterator[tuple[Future[dict[str, Any]], Job]]:
-    """Futures as they end, while the progress line follows the metrics of all jobs."""
-    left = set(futures)
-    while left:
-        ended, left = wait(left, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-        _show(jobs, progress)
-        for future in ended:
-            yield future, futures[future]
 
 
 def _show(jobs: Sequence[Job], progress: Progress) -> None:

@@ -43,7 +43,7 @@ def compare_objectives(
     """
     prior, known = load_prior(options.prior, output, options.model_options())
     jobs = jobs_of(options, run, rates)
-    results = fit_all(jobs, options.workers, output)
+    results = fit_all(jobs, options.scale, output)
     target = fitted_moments(build_target(prior, options), options.seed)
     prompts = read_prompts(options.prompts)
     output.say("measuring the prior and drawing from the posterior")

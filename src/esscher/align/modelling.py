@@ -6,10 +6,11 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from esscher.align.model_flags import ModelFlags
 from esscher.align.rewards.classifier import Classifier
 from esscher.align.rewards.command import CommandReward
 from esscher.align.rewards.deploy import deploy
@@ -36,6 +37,7 @@ from esscher.kit.runs.output import Output
 
 __all__ = [
     "BUILTIN",
+    "EvidenceFlags",
     "TargetOptions",
     "build_target",
     "find_function",
@@ -48,7 +50,7 @@ BUILTIN = "builtin:stdlib"
 
 
 @dataclass(frozen=True)
-class TargetOptions:
+class EvidenceFlags:
     """Prior and evidence, as named on the command line."""
 
     prior: str = BUILTIN
@@ -95,23 +97,11 @@ class TargetOptions:
     """What happens where a reward or condition raises: stop, or rule that text out and warn."""
     prompts: Path | None = None
     """JSON Lines file with a "prompt" per line; without it texts are prompt-free."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Weights of a transformers model: auto takes them as they are stored."""
-    device: str = "auto"
-    """Where a transformers model lives, such as cpu or cuda:0; auto is the process's own GPU, or
-    the CPU where there is none."""
-    chat: bool = False
-    """Prompts are messages of a user, written out by the chat template of a transformers model."""
-    max_new: int | None = None
-    """Most tokens of a text of a transformers model; by default what its folder says, else 64."""
-    engine: Literal["builtin", "transformers", "vllm"] = "builtin"
-    """Who draws the texts of a transformers model: this library, `generate` of transformers, or
-    vLLM. The model's own law scores what the others draw."""
 
-    def model_options(self) -> ModelOptions:
-        """How models are read, as far as these options say."""
-        known = {f.name for f in fields(self)} & {f.name for f in fields(ModelOptions)}
-        return ModelOptions(**{name: getattr(self, name) for name in known})
+
+@dataclass(frozen=True)
+class TargetOptions(ModelFlags, EvidenceFlags):
+    """Prior and evidence, and how the prior is read."""
 
 
 def load_prior(

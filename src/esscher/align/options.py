@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from esscher.align.config import FitConfig
+from esscher.align.model_flags import TrainedFlags
 from esscher.align.modelling import TargetOptions
 from esscher.align.samplers import SAMPLERS, SamplerConfig
 from esscher.align.twists import TwistConfig
@@ -27,7 +28,7 @@ COMPARED = ("forward_kl", "vargrad", "reverse_kl", "sft_posterior", "js", "rl")
 
 
 @dataclass(frozen=True)
-class FitOptions(TargetOptions):
+class FitOptions(TrainedFlags, TargetOptions):
     """`esscher align fit`: the target, and how to train towards it."""
 
     objective: str = "forward_kl"
@@ -55,13 +56,6 @@ class FitOptions(TargetOptions):
     """KL(π‖p0) in nats that the power of the evidence is steered to; the target then moves."""
     kl_cap: float = 100.0
     """KL(π‖p0) in nats at which training stops."""
-    checkpointing: bool = False
-    """Recompute activations of a transformers model: less memory, more time."""
-    lora_rank: int = 0
-    """Rank of adapters on all linear layers of a transformers model, which alone are then trained;
-    0 trains all weights."""
-    lora_alpha: float | None = None
-    """Scale of the adapters times their rank; twice the rank by default."""
     parts: int | None = None
     """Parts of a batch with random numbers of their own; as many as torchrun starts processes by
     default. Fits with equal parts take equal steps on any number of processes."""
@@ -178,8 +172,9 @@ class CompareOptions(FitOptions):
     """Objectives to compare; repeat the flag."""
     seconds: float | None = None
     """CPU seconds that each objective may train, instead of an equal number of steps."""
-    workers: int = 2
-    """Processes, one thread each."""
+    scale: str = "processes:2"
+    """Where the fits run, one thread each, and their rewards with them: serial (in this process),
+    processes:N, ray:auto, ray:N or ray:ADDRESS, whose machines then share the folder of runs."""
     name: str = "compare"
     """Name of the run."""
 
@@ -187,10 +182,8 @@ class CompareOptions(FitOptions):
         """Refuse what cannot be run."""
         for objective in self.objectives:
             FitConfig(objective)
-        if not self.objectives or self.workers < 1:
-            raise ConfigError(
-                f"compare needs an objective and a worker, got {self.objectives} and {self.workers}"
-            )
+        if not self.objectives:
+            raise ConfigError("compare needs an objective, got none")
         if self.seconds is not None and (self.steps is not None or not self.seconds > 0):
             raise ConfigError(
                 "compare takes an equal number of steps or positive seconds, got "
@@ -210,8 +203,8 @@ class DemoOptions:
     """Draws per step; steps · batch is the sampling budget each objective gets."""
     n: int = 2000
     """Draws of each final evaluation."""
-    workers: int = 2
-    """Processes, one thread each."""
+    scale: str = "processes:2"
+    """Where the fits run, one thread each: serial, processes:N, ray:auto, ray:N or ray:ADDRESS."""
     seed: int = 0
     """One integer for every random number."""
     runs: Path = Path("runs")
@@ -227,7 +220,7 @@ class DemoOptions:
             steps=self.steps,
             batch=self.batch,
             n=self.n,
-            workers=self.workers,
+            scale=self.scale,
             seed=self.seed,
             runs=self.runs,
             name=self.name,

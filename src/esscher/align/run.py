@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from esscher.align.evaluate import evaluate, evaluation_reference
 from esscher.align.fit import FitResult, Watcher, fit, fitted_moments
+from esscher.align.model_flags import starting_point
 from esscher.align.modelling import build_target, find_gold, load_prior, read_prompts
 from esscher.align.options import FitOptions
 from esscher.align.reference import Reference
@@ -17,10 +18,8 @@ from esscher.align.state import Info, State
 from esscher.align.watch import make_watcher
 from esscher.core.batch import BatchFunction
 from esscher.core.target import Target
-from esscher.errors import ConfigError
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.lm.loading import load_language_model
-from esscher.kit.lm.lora import with_lora
 from esscher.kit.lm.model_options import AS_STORED, ModelOptions
 from esscher.kit.ranks import ranks
 from esscher.kit.runs.folder import Run
@@ -76,17 +75,15 @@ def prepare(options: FitOptions, output: Output) -> Prepared:
     watch = make_watcher(
         target, n=WATCH_DRAWS, seed=options.seed, floor=options.floor, prompts=prompts, gold=gold
     )
-    return Prepared(prior, _start(prior, options), known, target, prompts, watch, gold)
-
-
-def _start(prior: LanguageModel, options: FitOptions) -> LanguageModel:
-    if options.lora_rank:
-        return with_lora(prior, options.lora_rank, options.lora_alpha, seed=options.seed)
-    if options.lora_alpha is not None:
-        raise ConfigError(
-            f"lora_alpha={options.lora_alpha:g} scales adapters, and there are none; set lora_rank"
-        )
-    return prior
+    return Prepared(
+        prior,
+        starting_point(prior, options, seed=options.seed),
+        known,
+        target,
+        prompts,
+        watch,
+        gold,
+    )
 
 
 def finish_fit(

@@ -12,7 +12,11 @@ from esscher.kit.runs.environment import cache_folder, package_versions
 __all__ = ["EXTRAS", "doctor"]
 
 CORE = ("esscher", "cyclopts", "matplotlib", "numpy", "rich", "safetensors", "scipy", "torch")
-EXTRAS = {"lm": ("accelerate", "peft", "tokenizers", "transformers"), "ray": ("ray",)}
+EXTRAS = {
+    "lm": ("accelerate", "peft", "tokenizers", "transformers"),
+    "ray": ("ray",),
+    "vllm": ("vllm",),
+}
 
 
 def doctor() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from esscher.kit.lm.loading import load_language_model
 from esscher.kit.lm.tabular import TabularLM
 from esscher.kit.runs.record import Record
 from tests.align.preferences.texts import comparisons
-from tests.kit.lm.models import small
+from tests.kit.lm.models import hf, small
 
 FEW = ["--steps", "20", "--batch", "16", "--draws", "32"]
 
@@ -168,3 +169,33 @@ def test_bad_input_is_a_typed_error_before_there_is_a_run(folder, capsys, argume
     assert result["error"]["type"] == kind
     assert message in result["error"]["message"]
     assert not (folder / "runs").exists()
+
+
+def test_adapters_on_a_real_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    hf("gpt2", max_new=6).save(tmp_path / "prior")
+    rows = [{"chosen": "a" * n, "rejected": "b" * m} for n in range(1, 5) for m in range(1, 5)]
+    write(tmp_path / "pairs.jsonl", rows * 3)
+    flags = [
+        "pairs.jsonl",
+        "--prior",
+        "prior",
+        "--lora-rank",
+        "2",
+        "--max-new",
+        "5",
+        *FEW,
+        "--held-out",
+        "0.4",
+    ]
+    code, result = call(capsys, *flags, "--lr", "0.01")
+    assert code == 0, result
+    model = Path(result["run"]) / "model"
+    assert (model / "adapter").is_dir()
+    before, after = (load_language_model(p) for p in (tmp_path / "prior", model))
+    assert (before.max_new, after.max_new) == (6, 5)
+    chosen = before.encode(["aa"])
+    assert float(after.log_prob(chosen)) > float(before.log_prob(chosen))
+    code, result = call(capsys, *flags, "--method", "reward_model")
+    assert code == 2
+    assert "lora_rank=2 adapts a policy" in result["error"]["message"]

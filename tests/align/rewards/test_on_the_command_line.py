@@ -22,6 +22,16 @@ def reward(xs):
     with open("pids", "a") as file:
         file.write(f"{os.getpid()}\\n")
     return [sum(a == 0 and b == 1 for a, b in zip(x, x[1:])) for x in xs]
+
+calls = 0
+
+def dying(xs):
+    global calls
+    calls += 1
+    if calls == 20 and not os.path.exists("died"):
+        open("died", "w").close()
+        os.kill(os.getpid(), 9)
+    return reward(xs)
 """
 PROGRAM = """
 import json, os, sys
@@ -87,7 +97,7 @@ def test_where_a_reward_runs_does_not_change_what_is_found(module, capsys):
     assert not pids(), "every reward came from the file"
 
 
-def test_the_fits_of_a_comparison_have_workers_inside_their_own_processes(module, tmp_path):
+def test_the_fits_of_a_comparison_run_where_they_are_told_to(module, tmp_path):
     options = CompareOptions(
         prior="prior",
         reward=f"{module}:reward",
@@ -98,8 +108,24 @@ def test_the_fits_of_a_comparison_have_workers_inside_their_own_processes(module
         n=50,
     )
     run = Run.create(tmp_path / "runs", "align", "compare", "nested", config=options, seed=0)
-    found = fit_all(jobs_of(options, run), 1, Output(quiet=True))
+    found = fit_all(jobs_of(options, run), options.scale, Output(quiet=True))
     assert found["reverse_kl"]["steps"] == 3
     (worker,) = pids()
     assert worker != os.getpid()
     assert not alive(worker)
+
+
+def test_a_fit_whose_worker_dies_goes_on_from_its_checkpoint(module, tmp_path):
+    settings = {"objectives": ("js", "reverse_kl"), "steps": 30, "batch": 32, "n": 50}
+    found = []
+    for reward in ("dying", "reward"):
+        options = CompareOptions(
+            prior="prior", reward=f"{module}:{reward}", scale="processes:2", **settings
+        )
+        run = Run.create(tmp_path / "runs", "align", "compare", reward, config=options, seed=0)
+        found.append(fit_all(jobs_of(options, run), options.scale, Output(quiet=True)))
+    assert Path("died").exists()
+    for objective in settings["objectives"]:
+        first, second = (f[objective] for f in found)
+        assert first["kl_target_model"] == second["kl_target_model"]
+    assert len(pids()) >= 5

@@ -75,6 +75,7 @@ def fit_preferences(
     *,
     beta: float = 0.1,
     config: PreferenceConfig | None = None,
+    policy: LanguageModel | None = None,
     run: Run | None = None,
     save_every: int = 25,
     on_step: OnStep | None = None,
@@ -82,11 +83,12 @@ def fit_preferences(
     """Train a copy of the prior on comparisons, without a reward model in between.
 
     Args:
-        prior: where training starts, and what the policy is measured against.
+        prior: what the policy is measured against, and where training starts by default.
         preferences: comparisons, or pairs of the prior's own samples, already split.
         objective: key of `PREFERENCE_LOSSES`.
         beta: temperature of the target, in nats of log-odds per nat.
         config: all settings at once, instead of the two above.
+        policy: where training starts, such as the prior with adapters; unchanged.
         run: where metrics and checkpoints go; a run that has a checkpoint is continued.
         save_every: steps between checkpoints.
         on_step: called with (done, total, history row) after every step.
@@ -99,7 +101,7 @@ def fit_preferences(
     if config is None:
         config = PreferenceConfig(objective=objective, beta=beta)
     split = _split(prior, preferences, config)
-    policy = prior.clone()
+    policy = (prior if policy is None else policy).clone()
     task = _policy_task(policy, config)
     measure = partial(_measure, policy=policy, prior=prior, split=split, config=config)
     trained = train(task, split, config, measure, run=run, save_every=save_every, on_step=on_step)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from esscher.align.model_flags import ModelFlags, TrainedFlags
 from esscher.align.modelling import BUILTIN
 from esscher.align.preferences.config import PairConfig, PreferenceConfig, RewardConfig
 from esscher.errors import ConfigError
 
-__all__ = ["REWARD_MODEL", "PreferOptions"]
+__all__ = ["REWARD_MODEL", "PairFlags", "PreferOptions"]
 
 REWARD_MODEL = "reward_model"
 """The method that learns a reward instead of a policy."""
@@ -18,14 +19,14 @@ Config = TypeVar("Config", bound=PairConfig)
 
 
 @dataclass(frozen=True)
-class PreferOptions:
-    """`esscher align prefer`: comparisons, and what is learnt from them."""
+class PairFlags:
+    """Comparisons, and what is learnt from them."""
 
     pairs: Path | None = None
     """JSON Lines file with "chosen", "rejected" and perhaps "prompt" on each line; the argument."""
     prior: str = BUILTIN
-    """Where the model comes from: builtin:stdlib, or a folder with a model of ours or of
-    transformers."""
+    """Where the model comes from: builtin:stdlib, a folder with a model of ours or of transformers,
+    or a hub name, hf:organisation/model[@revision]."""
     method: Literal["dpo", "cdpo", "f_dpo", "ipo", "reward_model"] = "dpo"
     """dpo, cdpo, f_dpo and ipo train the model itself; reward_model learns a reward that can be
     evidence later."""
@@ -59,6 +60,11 @@ class PreferOptions:
     name: str = "prefer"
     """Name of the run."""
 
+
+@dataclass(frozen=True)
+class PreferOptions(TrainedFlags, ModelFlags, PairFlags):
+    """`esscher align prefer`: comparisons, what is learnt from them, and on which model."""
+
     def config(self) -> PreferenceConfig | RewardConfig:
         """The training settings among these.
 
@@ -67,6 +73,11 @@ class PreferOptions:
         """
         if self.method == REWARD_MODEL:
             self._refuse(("beta", "smoothing", "divergence"))
+            if self.lora_rank:
+                raise ConfigError(
+                    f"lora_rank={self.lora_rank} adapts a policy, and a reward model trains its "
+                    "own copy of the network; leave it out"
+                )
             return _settings(RewardConfig, self)
         self._refuse(("l2",))
         return _settings(PreferenceConfig, self, objective=self.method)

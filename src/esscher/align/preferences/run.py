@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from esscher.align.model_flags import starting_point
 from esscher.align.modelling import load_prior
 from esscher.align.preferences.config import PreferenceConfig, RewardConfig
 from esscher.align.preferences.data import read_preferences
@@ -40,12 +41,14 @@ class PreparedPairs(NamedTuple):
     Attributes:
         config: training settings.
         prior: the model.
+        policy: where training starts: the prior, or the prior with adapters.
         known: what is known about it.
         split: the pairs, encoded, split and scored.
     """
 
     config: PreferenceConfig | RewardConfig
     prior: LanguageModel
+    policy: LanguageModel
     known: dict[str, Any]
     split: Split
 
@@ -61,8 +64,10 @@ def prepare_preferences(options: PreferOptions, output: Output) -> PreparedPairs
     if options.pairs is None:
         raise ConfigError("no preference pairs are given; name a JSON Lines file with them")
     preferences = read_preferences(options.pairs)
-    prior, known = load_prior(options.prior, output)
-    return PreparedPairs(config, prior, known, prepare_pairs(prior, preferences, config))
+    prior, known = load_prior(options.prior, output, options.model_options())
+    policy = starting_point(prior, options, seed=options.seed)
+    split = prepare_pairs(prior, preferences, config)
+    return PreparedPairs(config, prior, policy, known, split)
 
 
 def finish_preferences(
@@ -73,7 +78,7 @@ def finish_preferences(
     Returns:
         Plain numbers, with what the prior is.
     """
-    config, prior, known, split = prepared
+    config, prior, policy, known, split = prepared
     result: PreferenceResult | RewardResult
     own: dict[str, Any]
     if isinstance(config, RewardConfig):
@@ -84,7 +89,13 @@ def finish_preferences(
         own = {"minimises": "KL(P(x≻y) ‖ σ(r̂-r̂'))", "optimum": OPTIMUM_OF_REWARD}
     else:
         result = fit_preferences(
-            prior, split, config=config, run=run, save_every=SAVE_EVERY, on_step=on_step
+            prior,
+            split,
+            config=config,
+            policy=policy,
+            run=run,
+            save_every=SAVE_EVERY,
+            on_step=on_step,
         )
         result.policy.save(run.path / MODEL)
         _keep_texts(result, split, run, options.seed)

@@ -24,7 +24,7 @@ from esscher.kit.require import require
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
-__all__ = ["ENGINES", "Drawn", "Engine", "get_engine", "taken_gap"]
+__all__ = ["ENGINES", "Drawn", "Engine", "get_engine", "taken_gap", "with_transformers"]
 
 LOGITS_BYTES = 2**30
 """Most bytes of logits that `generate` may keep at once."""
