@@ -7,7 +7,8 @@ seconds of training until KL(π‖p*) ≤ 0.02, looked at every fifth step, outs
 fixed draws of the prior, over three seeds. The weights looked at are averaged alike on both sides,
 which only `fit` does by itself and which costs the peer nothing here. The learning rate is 3e-4
 for all, as at 3e-3 no system stays near p*; the peer keeps it, ours rises over 40 steps and falls
-as a cosine over 400.
+as a cosine over 400. Batches are equal; ours come from VarGrad's own choice, prior then policy,
+or half from either.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import torch
 from _harness import Numbers, Spread, interleaved, main, note, one_thread, ratio, seconds, single
 
 from esscher.align.config import FitConfig
+from esscher.align.objectives import Proposal
 from esscher.align.train import init, step
 from esscher.core.distance import divergence_snis
 from esscher.core.divergence import DIVERGENCES
@@ -41,6 +43,7 @@ LARGE = _t0.Shape(320, 8, 5, 2048)
 REVERSE = ("reverse_kl", "vargrad", "reinforce", "ppo")
 NEAR, LR, MOST, LOOK, DRAWS, SEEDS = 0.02, 3e-4, 400, 5, 9600, (0, 1, 2)
 DECAY = FitConfig.average
+PROPOSALS: tuple[Proposal, ...] = ("adaptive", "mixture")
 
 Distance = Callable[[LanguageModel], float]
 
@@ -124,10 +127,12 @@ class Clock:
         return self.spent if self.near else float("inf")
 
 
-def our_time(prior: LanguageModel, label: str, seed: int, distance: Distance) -> float:
+def our_time(
+    prior: LanguageModel, label: str, seed: int, distance: Distance, proposal: Proposal
+) -> float:
     """CPU seconds of VarGrad; set-up is not counted."""
-    batch = len(_t0.PROMPTS) * _t0.PER_PROMPT
-    config = FitConfig("vargrad", steps=MOST, batch=batch, group=_t0.PER_PROMPT, lr=LR, seed=seed)
+    shape = {"batch": len(_t0.PROMPTS) * _t0.PER_PROMPT, "group": _t0.PER_PROMPT}
+    config = FitConfig("vargrad", proposal, steps=MOST, lr=LR, seed=seed, **shape)
     target, state = _t0.target_of(prior), init(prior.clone(), config)
     clock = Clock(label, distance)
     for done in range(1, MOST + 1):
@@ -165,12 +170,16 @@ def times_to_target() -> Numbers:
     near = {name: distance_from(prior) for name, prior in priors.items()}
     numbers: Numbers = {f"T0 {n}: KL(p0‖p*)": single(near[n](p)) for n, p in priors.items()}
     spent = {
-        name: [our_time(prior, f"{name} vargrad", seed, near[name]) for seed in SEEDS]
+        f"{name}, {proposal}": [
+            our_time(prior, f"{name} {proposal}", seed, near[name], proposal) for seed in SEEDS
+        ]
         for name, prior in priors.items()
+        for proposal in PROPOSALS
     }
     if not _t0.trl_missing():
+        ours = list(spent)
         spent["trl_rloo"] = [trl_time(seed, near["hf"]) for seed in SEEDS]
-        for name in priors:
+        for name in ours:
             pairs = zip(spent["trl_rloo"], spent[name], strict=True)
             numbers[f"to KL ≤ 0.02: trl_rloo / {name}"] = Spread.of(a / b for a, b in pairs)
     for name, found in spent.items():

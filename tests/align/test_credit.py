@@ -5,13 +5,14 @@ import math
 import pytest
 import torch
 
-from esscher.align import credit
+from esscher.align import SamplerConfig, credit, sample
 from esscher.align.compare import jobs_of
 from esscher.align.config import FitConfig
 from esscher.align.evaluate import evaluate
 from esscher.align.fit import fit
 from esscher.align.options import CompareOptions, FitOptions
 from esscher.align.propose import propose
+from esscher.align.twists import TwistConfig, learn_twist
 from esscher.core import Condition, Reward, Target
 from esscher.errors import ConfigError
 from esscher.kit.runs.folder import Run
@@ -154,6 +155,23 @@ def test_the_policy_follows_the_twist():
     kept = p > 0
     kl = float((p * (p.log() - policy.log_prob(x)))[kept].sum())
     assert kl < 0.1 * -math.log(float(mass.sum()))
+
+
+def test_the_twist_of_a_fit_leads_particles_and_learns_on():
+    prior, target = world()
+    config = FitConfig(steps=200, batch=128, credit="token")
+    found = fit(prior, target, config=config)
+    small_runs = SamplerConfig(particles=8)
+    led = sample(target, "twisted_smc", n=200, twist=found.twist, config=small_runs)
+    plain = sample(target, "smc", n=200, config=small_runs)
+    assert led.facts["ess"].mean > plain.facts["ess"].mean + 0.3
+    assert fit(prior, target, config=FitConfig(steps=2, credit="sequence")).twist is None
+    still = learn_twist(target, TwistConfig(steps=1, lr=1e-9), start=found.twist)
+    fresh = learn_twist(target, TwistConfig(steps=1, lr=1e-9))
+    pairs = [zip(t.parameters(), found.twist.parameters(), strict=True) for t in (still, fresh)]
+    near, far = (max(float((a - b).detach().abs().max()) for a, b in pair) for pair in pairs)
+    assert near < 1e-6
+    assert far > 0.1
 
 
 def test_where_tokens_are_credited_by_themselves():

@@ -57,6 +57,8 @@ class FitResult:
         stopped: why training ended before its last step; None if it did not.
         target: prior and evidence, moments fitted, to the power it was steered to.
         alarm: the first time the training draws' log Z disagreed with the prior's; None if never.
+        twist: of the prior under the evidence, learnt where tokens were credited; leads
+            `twisted_smc` and `GuidedLaw`.
     """
 
     policy: LanguageModel
@@ -65,6 +67,7 @@ class FitResult:
     stopped: str | None
     target: Target
     alarm: str | None = None
+    twist: Any = None
 
 
 def fit(
@@ -144,7 +147,8 @@ def fit(
         )
     log_z, reached = state.log_z.estimate(), steered_target(target, state.power)
     result = _whole_model(policy, state)
-    return FitResult(result, history, log_z, state.stopped, reached, state.alarm)
+    twist = None if state.credit is None else state.credit.twist
+    return FitResult(result, history, log_z, state.stopped, reached, state.alarm, twist)
 
 
 def _whole_model(policy: LanguageModel, state: State) -> LanguageModel:

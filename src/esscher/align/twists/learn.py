@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esscher.align.normaliser import LogZ
 from esscher.align.propose import HalfAndHalf, Scored, propose
@@ -124,6 +124,7 @@ def learn_twist(
     target: Target,
     config: TwistConfig = TwistConfig(),
     *,
+    start: nn.Module | None = None,
     on_step: Callable[[int, int, TwistInfo], None] | None = None,
 ) -> Any:
     """The twist of a target's evidence under its prior, for `draw_smc` and guided decoding.
@@ -131,6 +132,7 @@ def learn_twist(
     Args:
         target: prior and evidence, moments fitted; its prior must be open token by token.
         config: settings.
+        start: a twist of this prior to go on from, such as that of a fit; unchanged.
         on_step: called with (done, total, info) after every step.
 
     Returns:
@@ -141,7 +143,7 @@ def learn_twist(
         TargetUnreachableError: if no pilot draw satisfies the evidence.
         NumericsError: if the loss or its gradient is not finite.
     """
-    state = twist_init(target, config)
+    state = twist_init(target, config, start)
     while state.done < config.steps:
         state, info = twist_step(state, target, config)
         if on_step is not None:
@@ -149,8 +151,11 @@ def learn_twist(
     return state.twist
 
 
-def twist_init(target: Target, config: TwistConfig) -> TwistState:
-    """A twist that gives every prefix the worth Z; see `learn_twist` for what is raised."""
+def twist_init(target: Target, config: TwistConfig, start: nn.Module | None = None) -> TwistState:
+    """The twist to begin with: it gives every prefix the worth Z, unless it goes on from another.
+
+    See `learn_twist` for what is raised.
+    """
     prior = open_prior(target)
     draws = _draw(target, prior, config.pilot, Streams(config.seed).torch("twist-pilot"))
     if bool((draws.log_weight == -torch.inf).all()):
@@ -161,6 +166,8 @@ def twist_init(target: Target, config: TwistConfig) -> TwistState:
     bounded = top <= 0.0 and log_z.value < 0.0
     twist = prior.twist(bounded=bounded)
     twist.fill(log_z.value)
+    if start is not None:
+        twist.load_state_dict(start.state_dict())
     optimiser = torch.optim.Adam(twist.parameters(), lr=0.0, betas=(0.9, 0.98))
     return TwistState(twist, optimiser, log_z)
 
