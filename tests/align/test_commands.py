@@ -281,3 +281,27 @@ def test_bad_input_is_a_typed_error(  # noqa: PLR0917 - one parameter per column
     assert result["error"]["type"] == kind
     assert message in result["error"]["message"]
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sample", "--n", "0"], "n must be at least 1, got 0"),
+        (["fit", "--n", "24"], "n must be at least 25, got 24"),
+        (["check", "--n", "3"], "n must be at least 25, got 3"),
+        (["compare", "--scale", "process:2"], "expected serial, processes:N"),
+        (["demo", "--scale", "processes:0"], "expected serial, processes:N"),
+        (["fit", "--engine", "vllm"], "builtin:stdlib is a model of ours; leave out engine"),
+        (["fit", "--dtype", "bfloat16", "--chat"], "leave out dtype, chat"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_a_prior_is_trained(
+    capsys, monkeypatch, arguments, message
+):
+    def untouched(*_, **__):
+        raise AssertionError("a prior was asked for")
+
+    monkeypatch.setattr("esscher.align.modelling.builtin_stdlib", untouched)
+    code, found = call(capsys, "align", *arguments)
+    assert code == 2
+    assert message in found["error"]["message"]

@@ -80,7 +80,7 @@ def test_a_model_of_ours_takes_none_of_it(tmp_path, monkeypatch):
         prepared(str(tmp_path), monkeypatch, dtype="bfloat16")
     with pytest.raises(ConfigError, match="low-rank adapters are for transformers models"):
         prepared(str(tmp_path), monkeypatch, lora_rank=2)
-    with pytest.raises(ConfigError, match="takes no settings"):
+    with pytest.raises(ConfigError, match="a model of ours; leave out chat"):
         prepared("builtin:stdlib", monkeypatch, chat=True)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from esscher.align.model_flags import ModelFlags
 from esscher.align.rewards.classifier import Classifier
@@ -34,6 +34,7 @@ from esscher.kit.lm.model_options import AS_STORED, ModelOptions
 from esscher.kit.lm.predicates import PREDICATES
 from esscher.kit.lm.pretrain import PretrainConfig
 from esscher.kit.runs.output import Output
+from esscher.kit.scale.pool import check_scale
 
 __all__ = [
     "BUILTIN",
@@ -103,6 +104,16 @@ class EvidenceFlags:
 class TargetOptions(ModelFlags, EvidenceFlags):
     """Prior and evidence, and how the prior is read."""
 
+    LEAST_N: ClassVar[int] = 25
+    """Fewest draws a command works with, where it has their number `n` among its options."""
+
+    def __post_init__(self) -> None:
+        """Refuse before anything is built what cannot be run."""
+        check_scale(self.scale)
+        n = getattr(self, "n", self.LEAST_N)
+        if n < self.LEAST_N:
+            raise ConfigError(f"n must be at least {self.LEAST_N}, got {n}")
+
 
 def load_prior(
     name: str, output: Output, options: ModelOptions = AS_STORED
@@ -116,7 +127,10 @@ def load_prior(
     if name != BUILTIN:
         return load_language_model(name, options), {"name": name}
     if options != AS_STORED:
-        raise ConfigError(f"{name} is a model of ours, which takes no settings; got {options}")
+        raise ConfigError(
+            f"{name} is a model of ours; leave out {', '.join(options.changed())}, which "
+            "transformers models take"
+        )
     config = PretrainConfig()
     with output.progress(config.steps, "prior") as progress:
         prior = builtin_stdlib(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from esscher.align.config import FitConfig
 from esscher.align.model_flags import TrainedFlags
@@ -114,6 +114,8 @@ class CheckOptions(TargetOptions):
 class SampleOptions(TargetOptions):
     """`esscher align sample`: draws of a target or of a model."""
 
+    LEAST_N: ClassVar[int] = 1
+
     method: str = "quasi_rejection"
     """quasi_rejection, rejection, resample, best_of_n, soft_best_of_n, independence_mh, suffix_mh,
     block_mh, parallel_tempering, smc, awrs or twisted_smc; or model, which draws from the model
@@ -145,6 +147,7 @@ class SampleOptions(TargetOptions):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
+        super().__post_init__()
         known = [*SAMPLERS, "model"]
         if self.method not in known:
             near = difflib.get_close_matches(self.method, known, 1)
@@ -180,6 +183,7 @@ class CompareOptions(FitOptions):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
+        super().__post_init__()
         for objective in self.objectives:
             FitConfig(objective)
         if not self.objectives:

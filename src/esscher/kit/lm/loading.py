@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from pathlib import Path
 
 from esscher.errors import CheckpointError, ConfigError
@@ -47,12 +46,11 @@ def load_language_model(path: Path | str, options: ModelOptions = AS_STORED) -> 
 
 
 def _refuse(options: ModelOptions, path: Path) -> None:
-    for field in fields(options):
-        if getattr(options, field.name) != getattr(AS_STORED, field.name):
-            raise ConfigError(
-                f"{field.name} is a setting of transformers models, and {path} holds one of ours; "
-                "leave it out"
-            )
+    for name in options.changed():
+        raise ConfigError(
+            f"{name} is a setting of transformers models, and {path} holds one of ours; leave it "
+            "out"
+        )
 
 
 def _model_type(file: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -33,6 +33,10 @@ class ModelOptions:
     engine: Literal["builtin", "transformers", "vllm"] = "builtin"
     """Who draws texts: this library, `generate` of transformers, or vLLM. The model's own law
     scores what the others draw."""
+
+    def changed(self) -> list[str]:
+        """Names of the settings that differ from those of the model as it is stored."""
+        return [f.name for f in fields(self) if getattr(self, f.name) != f.default]
 
 
 AS_STORED = ModelOptions()

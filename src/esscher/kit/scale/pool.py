@@ -10,7 +10,7 @@ from esscher.kit.scale.actors import RayCrew
 from esscher.kit.scale.processes import ProcessCrew
 from esscher.kit.scale.schedule import RETRIES, WorkerPool, check_timeout, name_of, noted
 
-__all__ = ["Pool", "SerialPool", "open_pool"]
+__all__ = ["Pool", "SerialPool", "check_scale", "open_pool"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -116,14 +116,27 @@ def open_pool(spec: str, *, retries: int = RETRIES) -> Pool:
     """
     if retries < 0:
         raise ConfigError(f"open_pool needs retries >= 0, got {retries}")
+    check_scale(spec)
     kind, _, rest = spec.partition(":")
-    if spec == "serial":
+    if kind == "serial":
         return SerialPool()
-    if kind == "processes" and rest.isdecimal() and int(rest) >= 1:
+    if kind == "processes":
         return WorkerPool(ProcessCrew(), int(rest), retries)
-    if kind == "ray" and rest and rest != "0":
-        crew = RayCrew(rest)
-        return WorkerPool(crew, crew.workers, retries)
-    raise ConfigError(
-        f"expected serial, processes:N with N >= 1, ray:auto, ray:N or ray:ADDRESS, got {spec!r}"
-    )
+    crew = RayCrew(rest)
+    return WorkerPool(crew, crew.workers, retries)
+
+
+def check_scale(spec: str) -> None:
+    """Refuse what `open_pool` cannot read, without opening anything.
+
+    Raises:
+        ConfigError: saying what it can.
+    """
+    kind, _, rest = spec.partition(":")
+    several = kind == "processes" and rest.isdecimal() and int(rest) >= 1
+    cluster = kind == "ray" and rest not in ("", "0")
+    if spec != "serial" and not several and not cluster:
+        raise ConfigError(
+            "expected serial, processes:N with N >= 1, ray:auto, ray:N or ray:ADDRESS, got "
+            f"{spec!r}"
+        )
