@@ -57,7 +57,7 @@ def measure(quick: bool) -> Numbers:
     spent = time.process_time() - cpu
     found = evaluate(policy, target, n, reference=reference)
     texts = policy.items(policy.sample(n, rng=streams.torch("texts")).x)
-    drawn = sample(target, proposal=policy, n=n, config=SamplerConfig(tvd=0.02))
+    drawn = sample(target, proposal=policy, n=n, config=SamplerConfig(tvd=0.01))
     corrected = policy.items(drawn.x)
     before = prior.items(prior.sample(n, rng=streams.torch("before")).x)
     numbers: Numbers = {}

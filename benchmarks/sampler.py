@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import math
 import os
+import resource
 import tempfile
 from typing import Any
 
@@ -22,7 +23,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
 import torch
-from _harness import Numbers, Round, interleaved, main, one_thread, rate, ratio, timed
+from _harness import Numbers, Round, interleaved, main, one_thread, rate, ratio, single, timed
 
 from esscher.kit.lm.generate import generate
 from esscher.kit.lm.gpt import GPT, GPTConfig
@@ -149,9 +150,24 @@ def cases(batch: int) -> dict[str, Round]:
     return found
 
 
+def growth(rounds: int) -> Numbers:
+    """What larger batches cost our own sampler: time per token, and memory of the whole process.
+
+    Called before `transformers` is loaded, whose memory is not the sampler's.
+    """
+    network = small_network(finishing=False)
+    times = interleaved({str(b): own_round(network, b) for b in (64, 512)}, rounds)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return {
+        "small, time per token: batch 64 / 512": ratio(times["64"], times["512"]),
+        "small, batch 512: peak memory, MiB": single(peak),
+    }
+
+
 def measure(quick: bool) -> Numbers:
     one_thread()
-    numbers: Numbers = {}
+    numbers = growth(1 if quick else 3)
     for batch, rounds in ((64, 3),) if quick else ((64, 5), (256, 3)):
         times = interleaved(cases(batch), rounds)
         for variant in ("", ", finishing"):

@@ -16,7 +16,14 @@ from esscher.errors import ConfigError
 from tests.align import worlds
 from tests.kit.lm.models import small
 
-each = pytest.mark.parametrize("name", ["grpo", "dr_grpo"])
+ENDS = {
+    "grpo": (0.5, 1.0),
+    "dr_grpo": (0.5, 1.0),
+    "k3_token_loss_biased": (0.19, 0.24),
+    "k3_ratio_token_loss_biased": (0.13, 0.18),
+}
+"""Total variation to the target where training ends."""
+each = pytest.mark.parametrize("name", list(ENDS))
 
 
 def length(items):
@@ -57,6 +64,12 @@ def plainly(name, policy, prior, draws):
             total = total - (ratio * advantage).sum()
             continue
         k3 = (log_ref - log_pi).exp() - (log_ref - log_pi) - 1
+        if name == "k3_token_loss_biased":
+            total = total - (ratio * advantage - k3).sum()
+            continue
+        if name == "k3_ratio_token_loss_biased":
+            total = total - (ratio * (advantage - k3)).sum()
+            continue
         gain = ratio * advantage / (group.std() + 1e-4) - KL_COEFFICIENT * k3
         total = total - gain.mean()
     return total / len(draws.log_weight)
@@ -82,7 +95,8 @@ def test_the_gradient_is_that_of_the_published_loss(name, kind):
 def test_it_does_not_end_at_the_target(name):
     assert OBJECTIVES[name].minimises is None
     policy = fit(worlds.prior(), worlds.toy(), name, steps=300, batch=256, lr=0.05).policy
-    assert evaluate(policy, worlds.toy()).tvd.mean > 0.5
+    low, high = ENDS[name]
+    assert low < evaluate(policy, worlds.toy()).tvd.mean <= high
     right = fit(worlds.prior(), worlds.toy(), "reverse_kl", steps=300, batch=256, lr=0.05).policy
     assert evaluate(right, worlds.toy()).tvd.mean < 0.02
 

@@ -1,6 +1,7 @@
 """What the documents show is what happens."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,20 @@ def test_every_sampler_has_its_line(name):
 def test_links_between_documents_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.stem)
+def test_examples_run_and_are_short(script, capsys):
+    assert len(script.read_text().splitlines()) <= 50
+    runpy.run_path(str(script), run_name="__main__")
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+def test_the_example_ends_near_its_target(capsys):
+    runpy.run_path(str(ROOT / "examples/align.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    start, *steps = map(float, re.findall(r"(?:log Z -|KL\(p\*‖π\) )([\d.]+)", said))
+    assert start > 2
+    assert 0 < steps[-1] < 0.05
+    prior, policy = map(float, re.findall(r"accepts ([\d.]+)", said))
+    assert policy > 0.8 > 8 * prior

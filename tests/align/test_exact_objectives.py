@@ -20,6 +20,13 @@ EXACT = [name for name in ON_DRAWS if name not in BATCHWISE]
 ANY_PROPOSAL = [name for name in EXACT if not OBJECTIVES[name].on_policy_only]
 CASES = [(name, False) for name in EXACT] + [(name, True) for name in ANY_PROPOSAL]
 NAMED = {"sft_posterior": "forward_kl", "rwr": "forward_kl", "reinforce": "reverse_kl"}
+REWARDED = {
+    **dict.fromkeys(("rl", "rwr_iterated", "raft_iterated", "k1_loss_biased"), lambda *_: 0.0),
+    "k2_reward_biased": lambda k2, reverse, forward: k2 - reverse,
+    "k3_reward_biased": lambda k2, reverse, forward: reverse - forward,
+    "k3_loss_biased": lambda k2, reverse, forward: forward,
+}
+"""What is added to -E_π[G], of E_π[k2], KL(π‖p0) and KL(p0‖π)."""
 FLOOR = 5.0
 
 
@@ -32,8 +39,11 @@ def mixture(policy):
 def claimed(name, policy, target, log_q):
     """What an objective says it minimises, [] with graph."""
     log_pi, x = policy.log_probs(), policy.enumerate()
-    if name in ("rl", "rwr_iterated", "raft_iterated"):
-        return -(log_pi.exp() * target.log_weight(x)).sum()
+    if name in REWARDED:
+        pi, u = log_pi.exp(), target.prior.log_prob(x) - log_pi
+        reverse, forward = -(pi * u).sum(), (u.exp() * pi * u).sum()
+        penalty = REWARDED[name](0.5 * (pi * u * u).sum(), reverse, forward)
+        return -(pi * target.log_weight(x)).sum() + penalty
     if name == "best_of_n_distillation":
         prior = Table(target.prior.log_prob(x))
         return -(best_of_n_law(prior, target.log_weight(x), 8).probs * log_pi).sum()

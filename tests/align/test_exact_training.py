@@ -7,6 +7,7 @@ from esscher.align.objectives import OBJECTIVES
 from esscher.core import DIVERGENCES, exact, get_divergence
 from esscher.kit.lm.tabular import TabularLM
 from tests.align import worlds
+from tests.align.test_exact_objectives import claimed
 
 BETA = worlds.BETA
 STEPS, PEAK = 1500, 0.05
@@ -246,6 +247,16 @@ def test_where_each_kl_term_ends(name):
     assert found[0] == pytest.approx(kl, abs=1e-6 if kl == 0 else 0.006)
     assert found[1] == pytest.approx(tvd, abs=1e-6 if tvd == 0 else 0.001)
     assert found[2] == pytest.approx(reward, abs=0.001)
+
+
+@pytest.mark.parametrize("name", ["k1_as_loss", "k2_in_reward", "k3_in_reward", "k3_as_loss"])
+def test_each_descends_what_the_objective_of_its_name_claims(name):
+    """Hence the objective, whose gradient is held to the claim elsewhere, ends where this does."""
+    policy = worlds.perturbed(0)
+    found = worlds.gradient(ENDS[name][0](policy), policy) / BETA
+    objective = name.replace("_in_", "_").replace("_as_", "_") + "_biased"
+    wanted = worlds.gradient(claimed(objective, policy, worlds.toy(), None), policy)
+    assert torch.allclose(found, wanted, atol=1e-10)
 
 
 def test_k1_as_loss_is_no_kl_at_all():

@@ -3,7 +3,9 @@
 import importlib
 import importlib.util
 import json
+import math
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,33 @@ def test_k1_as_a_loss_has_no_gradient_of_its_own():
 def test_toy_runs_from_end_to_end():
     found = load("toy").objectives(("forward_kl",))
     assert found["forward_kl: TVD"].median < 2e-3
+
+
+def test_the_distance_of_the_prior_is_that_of_its_own_rewards(monkeypatch):
+    """KL(p0‖p*) = log E exp(r/β) - E r/β for each prompt, here from other draws."""
+    script, t0 = load("align_vs_trl"), load("_t0")
+    monkeypatch.setattr(script, "DRAWS", 1600)
+    prior = t0.small_lm()
+    prompts = [p for p in t0.PROMPTS for _ in range(400)]
+    x, _ = prior.sample(len(prompts), context=prompts, rng=torch.Generator().manual_seed(5))
+    g = torch.tensor(t0.reward(prior.items(x)), dtype=torch.float64) / t0.BETA
+    g = g.view(len(t0.PROMPTS), -1)
+    kl = float((g.logsumexp(1) - math.log(400) - g.mean(1)).mean())
+    assert script.distance_from(prior)(prior) == pytest.approx(kl, rel=0.2)
+
+
+def test_the_clock_stops_while_it_looks():
+    script = load("align_vs_trl")
+
+    def burn(law):
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+        return distances.pop()
+
+    distances = [0.01, 0.5]
+    clock = script.Clock("", burn)
+    seen = [clock.look(done, lambda: None) for done in range(1, 2 * script.LOOK + 1)]
+    assert seen == [False] * (2 * script.LOOK - 1) + [True]
+    assert clock.seconds < 0.1
+    assert script.Clock("", burn).seconds == float("inf")

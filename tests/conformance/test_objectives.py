@@ -86,6 +86,7 @@ def test_signature(name):
     doc = inspect.getdoc(objective.loss)
     assert "Reference:" in doc
     assert objective.minimises is not None or "collapse" in doc
+    assert ("biased" in name) == ("_loss" in name or "_reward" in name)
     # Reverse-KL-like objectives must be told what a ruled-out draw is worth.
     if objective.on_policy_only:
         assert objective.proposal == "on_policy"

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from esscher.align.objectives.grpo import TokenBatch
+from esscher.align.objectives.batch import TokenBatch
 from esscher.align.propose import Scored, floored
 from esscher.core.law import Law
 from esscher.errors import ConfigError, NumericsError

@@ -34,7 +34,9 @@ class FitOptions(TrainedFlags, TargetOptions):
     objective: str = "forward_kl"
     """forward_kl, js, reverse_kl, rl, sft_posterior, vargrad, tv, hellinger, chi2_forward,
     chi2_reverse, alpha:<number>, reinforce, trajectory_balance, subtb, ppo, dpo, rwr,
-    grpo, dr_grpo, rwr_iterated, raft_iterated or best_of_n_distillation."""
+    grpo, dr_grpo, rwr_iterated, raft_iterated, best_of_n_distillation, or a known mistake:
+    k1_loss_biased, k2_reward_biased, k3_reward_biased, k3_loss_biased, k3_token_loss_biased,
+    k3_ratio_token_loss_biased."""
     proposal: Literal["auto", "on_policy", "prior", "adaptive", "mixture", "replay"] = "auto"
     """Law that draws the training samples; auto takes the objective's own choice."""
     steps: int | None = None

@@ -12,6 +12,16 @@ from torch import Tensor
 
 from esscher.align.objectives.batch import Batch
 from esscher.align.objectives.best_of_n import best_of_n_distillation, raft_iterated
+from esscher.align.objectives.biased_kl import (
+    k1_loss_biased,
+    k2_reward_biased,
+    k3_loss_biased,
+    k3_reward_biased,
+)
+from esscher.align.objectives.biased_token_kl import (
+    k3_ratio_token_loss_biased,
+    k3_token_loss_biased,
+)
 from esscher.align.objectives.dpo import dpo
 from esscher.align.objectives.f_divergence import f_divergence
 from esscher.align.objectives.forward_kl import forward_kl
@@ -80,6 +90,11 @@ def _of(divergence: Divergence) -> Objective:
     )
 
 
+def _biased(loss: Callable[[Any], Tensor], **traits: bool) -> Objective:
+    """A placement of the KL that misses the target, under the name of its function."""
+    return Objective(loss.__name__, loss, None, needs_floor=True, **(ON_POLICY | traits))
+
+
 ON_POLICY: dict[str, Any] = {"proposal": "on_policy", "on_policy_only": True}
 
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
@@ -141,6 +156,10 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
                 prior_only=True,
                 noisy=True,
             ),
+            _biased(k1_loss_biased, noisy=True),
+            *map(_biased, (k2_reward_biased, k3_reward_biased, k3_loss_biased)),
+            _biased(k3_token_loss_biased, per_token=True),
+            _biased(k3_ratio_token_loss_biased, per_token=True),
         )
     }
 )
@@ -151,6 +170,8 @@ SYNONYMS = {
     "gdc": "forward_kl",
     "kl": "reverse_kl",
     "rloo": "reverse_kl",
+    "k1_reward": "reverse_kl",
+    "k2_loss": "reverse_kl",
     "sft": "sft_posterior",
     "raft": "raft_iterated",
     "bond": "best_of_n_distillation",

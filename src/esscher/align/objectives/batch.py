@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "TokenBatch"]
 
 
 class Batch(NamedTuple):
@@ -29,3 +29,23 @@ class Batch(NamedTuple):
     log_z: Tensor
     groups: Tensor
     copies: Tensor
+
+
+class TokenBatch(NamedTuple):
+    """B draws of the policy, token by token; float64, nats.
+
+    Attributes:
+        log_pi: [N] of every token under the model; the only differentiable part.
+        log_prior: [N] of the same tokens under the prior.
+        row: [N] int64, the draw a token belongs to.
+        log_weight: [B] evidence, floored where it would be -inf.
+        groups: [B] int64, draws that share a context.
+        lengths: [B] tokens per draw.
+    """
+
+    log_pi: Tensor
+    log_prior: Tensor
+    row: Tensor
+    log_weight: Tensor
+    groups: Tensor
+    lengths: Tensor

@@ -5,35 +5,15 @@ Neither approximates the target: they are here to be compared with what does.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-__all__ = ["KL_COEFFICIENT", "TokenBatch", "dr_grpo", "grpo"]
+from esscher.align.objectives.batch import TokenBatch
+
+__all__ = ["KL_COEFFICIENT", "dr_grpo", "grpo"]
 
 KL_COEFFICIENT = 0.04
 """Of the penalty in `grpo`, as published."""
-
-
-class TokenBatch(NamedTuple):
-    """B draws of the policy, token by token; float64, nats.
-
-    Attributes:
-        log_pi: [N] of every token under the model; the only differentiable part.
-        log_prior: [N] of the same tokens under the prior.
-        row: [N] int64, the draw a token belongs to.
-        log_weight: [B] evidence, floored where it would be -inf.
-        groups: [B] int64, draws that share a context.
-        lengths: [B] tokens per draw.
-    """
-
-    log_pi: Tensor
-    log_prior: Tensor
-    row: Tensor
-    log_weight: Tensor
-    groups: Tensor
-    lengths: Tensor
 
 
 def grpo(batch: TokenBatch) -> Tensor:
