@@ -29,7 +29,8 @@ from esscher.core.sample import unreachable
 from esscher.core.target import Target
 from esscher.errors import ConfigError
 from esscher.kit.lm.causal import SmallLM
-from esscher.kit.lm.identity import check_same_outcomes, fingerprint
+from esscher.kit.lm.fingerprint import fingerprint
+from esscher.kit.lm.identity import check_same_outcomes
 from esscher.kit.lm.language_model import LanguageModel
 from esscher.kit.ranks import ranks
 from esscher.kit.runs.folder import Run

@@ -7,8 +7,8 @@ from typing import Literal
 
 from esscher.errors import ConfigError
 from esscher.kit.lm.language_model import LanguageModel
-from esscher.kit.lm.lora import with_lora
 from esscher.kit.lm.model_options import ModelOptions
+from esscher.kit.lm.with_lora import with_lora
 
 __all__ = ["ModelFlags", "TrainedFlags", "starting_point"]
 

@@ -11,11 +11,13 @@ from esscher.align import FitConfig, fit
 from esscher.core import Reward, Target
 from esscher.core.law import Draws
 from esscher.errors import ConfigError, MissingExtra, NumericsError
-from esscher.kit.lm.engine import Engine, get_engine, taken_gap, with_transformers
+from esscher.kit.lm.engine import Engine, taken_gap
+from esscher.kit.lm.engines import get_engine
 from esscher.kit.lm.hf import TransformersLM
 from esscher.kit.lm.loading import load_language_model
-from esscher.kit.lm.lora import with_lora
 from esscher.kit.lm.model_options import ModelOptions
+from esscher.kit.lm.transformers_engine import with_transformers
+from esscher.kit.lm.with_lora import with_lora
 from tests.kit.lm.models import HF_KINDS, every_sequence, hf, small
 
 PROMPTS = ["a", "bbc", "", "ca"]
@@ -68,7 +70,7 @@ def test_prompts_of_any_length_share_a_batch_and_are_scored_again(kind):
 
 
 def test_many_draws_come_in_batches_that_fit_into_memory(monkeypatch):
-    monkeypatch.setattr("esscher.kit.lm.engine.LOGITS_BYTES", 8 * 3 * 4 * 7)
+    monkeypatch.setattr("esscher.kit.lm.transformers_engine.LOGITS_BYTES", 8 * 3 * 4 * 7)
     lm = engined("gpt2")
     contexts = [PROMPTS[i % 4] for i in range(25)]
     x, log_prob = lm.sample(25, context=contexts, rng=rng())

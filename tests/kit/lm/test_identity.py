@@ -7,7 +7,8 @@ from esscher.align.evaluate import evaluate
 from esscher.align.fit import fit
 from esscher.core import Reward, Target
 from esscher.errors import ConfigError
-from esscher.kit.lm.identity import check_same_outcomes, fingerprint, token_digest
+from esscher.kit.lm.fingerprint import fingerprint
+from esscher.kit.lm.identity import check_same_outcomes, token_digest
 from esscher.kit.lm.tabular import TabularLM
 from tests.align import worlds
 from tests.kit.lm.models import KINDS, build, hf, small

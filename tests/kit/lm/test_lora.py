@@ -11,7 +11,8 @@ from esscher.core import Reward, Target
 from esscher.errors import ConfigError
 from esscher.kit.lm.hf import TransformersLM
 from esscher.kit.lm.language_model import LanguageModel
-from esscher.kit.lm.lora import ADAPTER, has_adapters, with_lora
+from esscher.kit.lm.lora import ADAPTER, has_adapters
+from esscher.kit.lm.with_lora import with_lora
 from esscher.kit.runs.folder import Run
 from tests.kit.lm.models import HF_KINDS, every_sequence, hf, small, vocab_of
 from tests.worlds import seeded

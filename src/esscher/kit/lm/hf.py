@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from esscher.core.law import Context, Draws
 from esscher.errors import ConfigError, DataError, NumericsError
-from esscher.kit.lm.engine import Engine, get_engine
+from esscher.kit.lm.engine import Engine
+from esscher.kit.lm.engines import get_engine
 from esscher.kit.lm.generate import generate_by_prompt
 from esscher.kit.lm.hf_folder import read_folder, write_folder
 from esscher.kit.lm.hf_network import HFNetwork, recompute_activations

@@ -1,20 +1,16 @@
-"""What must agree before two models, or a model and its own past, can be compared."""
+"""What must agree before two models can be compared."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
-
-import torch
-from torch import nn
 
 from esscher.errors import ConfigError
 from esscher.kit.lm.causal import SmallLM
 from esscher.kit.lm.hf import TransformersLM
 from esscher.kit.lm.tabular import TabularLM
 
-__all__ = ["check_same_outcomes", "fingerprint", "token_digest"]
+__all__ = ["check_same_outcomes", "token_digest"]
 
 
 def token_digest(law: object) -> str | None:
@@ -48,18 +44,3 @@ def check_same_outcomes(model: object, prior: object) -> None:
             f"the model writes at most {lengths[0]} tokens and the prior {lengths[1]}, so that "
             "texts cut by one are not outcomes of the other; load both with one max_new"
         )
-
-
-@torch.no_grad()
-def fingerprint(module: nn.Module) -> str:
-    """Changes whenever training moves a parameter: a hash of every tensor's sums."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        sums: list[Any] = [name, list(tensor.shape)]
-        if tensor.is_floating_point():
-            flat = tensor.flatten()
-            halves = flat.tensor_split(2)
-            sums += [float(part.sum(dtype=torch.float64)) for part in halves]
-            sums.append(float(flat.abs().sum(dtype=torch.float64)))
-        digest.update(json.dumps(sums).encode())
-    return digest.hexdigest()[:16]

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from esscher.errors import ConfigError
-from esscher.kit.lm.language_model import LanguageModel, Recipe
 from esscher.kit.require import require
 
 if TYPE_CHECKING:
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ADAPTER",
     "Trained",
+    "adapted",
     "has_adapters",
     "merged",
     "shared_copy",
-    "with_lora",
     "write_adapter",
 ]
 
@@ -31,7 +30,6 @@ ADAPTER = "adapter"
 """Folder beside a saved model that holds its adapters in peft's form."""
 PREFIX = "base_model.model."
 """What peft puts in front of the names of adapted modules."""
-RECIPE = Recipe(lr=2e-4, floored_lr=1e-4, token_lr=2e-4, steps=150, batch=64, noisy_batch=64)
 
 
 class Trained(nn.Module):
@@ -48,41 +46,32 @@ class Trained(nn.Module):
                 self.register_parameter(name.replace(".", ":"), parameter)
 
 
-def with_lora(
-    model: LanguageModel, rank: int, alpha: float | None = None, *, seed: int = 0
-) -> LanguageModel:
-    """A copy of a model in which only low-rank adapters of all linear layers are trained.
-
-    The other weights are shared with the model given in, which must not be trained meanwhile. The
-    adapters begin as zero, so that both are the same law.
+def adapted(
+    model: PreTrainedModel, rank: int, alpha: float | None = None, *, seed: int = 0
+) -> PreTrainedModel:
+    """A network that shares all weights, frozen, and has adapters of all linear layers besides.
 
     Args:
-        model: a `TransformersLM`.
+        model: without adapters.
         rank: of the adapters, at least 1.
         alpha: scale of the adapters times the rank; twice the rank by default.
-        seed: of their first factors.
+        seed: of their first factors; the second are zero, so that nothing changes yet.
 
     Raises:
-        ConfigError: if the model is of another kind, has adapters, or a number is out of range.
+        ConfigError: if the model has adapters, or a number is out of range.
         MissingExtra: if `peft` is not installed.
 
     Reference: Hu et al. (2022), LoRA.
     """
-    from esscher.kit.lm.hf import TransformersLM  # noqa: PLC0415 - which itself needs this module
-
     scale = 2.0 * rank if alpha is None else alpha
-    if not isinstance(model, TransformersLM):
-        raise ConfigError(
-            f"low-rank adapters are for transformers models, got a {type(model).__name__}"
-        )
     if rank < 1 or not 0 < scale < math.inf:
         raise ConfigError(
             f"lora needs a rank of at least 1 and a positive alpha, got {rank} and {scale}"
         )
-    if has_adapters(model.model):
+    if has_adapters(model):
         raise ConfigError("the model has adapters already; load the merged folder instead")
     peft = require("peft", extra="lm")
-    network = shared_copy(model.model, everything=True)
+    network = shared_copy(model, everything=True)
     settings = peft.LoraConfig(
         r=rank,
         lora_alpha=scale,
@@ -98,11 +87,7 @@ def with_lora(
         if parameter.requires_grad:
             # Steps of Adam are lost in eight bits of mantissa.
             parameter.data = parameter.data.float()
-    adapted = TransformersLM(
-        network, model.tokenizer, model.max_new, chat=model.chat, engine=model.engine
-    )
-    adapted.recipe = RECIPE
-    return adapted
+    return network
 
 
 def shared_copy(model: PreTrainedModel, *, everything: bool = False) -> PreTrainedModel:

@@ -6,17 +6,15 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from esscher.core.law import Draws
-from esscher.kit.lm.identity import fingerprint
+from esscher.kit.lm.engine import Drawn
+from esscher.kit.lm.fingerprint import fingerprint
 from esscher.kit.lm.sequences import Sequences
 from esscher.kit.require import require
-
-if TYPE_CHECKING:
-    from esscher.kit.lm.engine import Drawn
 
 __all__ = ["VLLM"]
 
