@@ -40,7 +40,7 @@ DRAWS = {True: 200, False: 2000}
 RUNS = {True: 20, False: 200}
 PARTICLES = 64
 LR = 3e-4
-TVD = 0.09
+TVD, PILOT = 0.09, 20_000
 
 
 def measure(quick: bool) -> Numbers:
@@ -48,13 +48,14 @@ def measure(quick: bool) -> Numbers:
     prior = builtin_stdlib().model
     target = Target(prior, Condition(has_branch), Condition(uses_self))
     numbers: Numbers = {}
-    config = FitConfig(credit="token", steps=STEPS[quick], batch=BATCH[quick], lr=LR)
+    settings = FitConfig(credit="token", steps=STEPS[quick], batch=BATCH[quick], lr=LR)
     cpu = time.process_time()
-    found = fit(prior, target, config=config, on_step=follow)
+    found = fit(prior, target, config=settings, on_step=follow)
     numbers["fit: CPU s"] = single(time.process_time() - cpu)
     accepted = rejection(target, numbers)
+    config = SamplerConfig(tvd=TVD, pilot=PILOT)
     for name, law in (("policy", found.policy), ("led prior", GuidedLaw(prior, found.twist))):
-        drawn = sample(target, proposal=law, n=DRAWS[quick], config=SamplerConfig(tvd=TVD))
+        drawn = sample(target, proposal=law, n=DRAWS[quick], config=config)
         share, left = drawn.facts["acceptance"], drawn.facts["tvd"]
         assert isinstance(share, Estimate)
         assert isinstance(left, Estimate)

@@ -157,6 +157,15 @@ def test_quasi_rejection_keeps_the_distance_asked_for_and_accepts_more_where_it_
     assert accepted[0.3] > accepted[0.02] + 0.1
 
 
+def test_a_larger_pilot_keeps_the_distance_asked_for_more_surely():
+    def farthest(pilot):
+        config = SamplerConfig(tvd=0.1, pilot=pilot)
+        return max(sample(SOFT, n=4000, seed=s, config=config).facts["tvd"].mean for s in range(12))
+
+    assert farthest(20) > 0.11
+    assert 0.09 < farthest(2000) < 0.1
+
+
 def test_hard_evidence_from_the_prior_is_plain_rejection():
     drawn = sample(HARD, n=500, config=SamplerConfig(log_bound=0.0))
     weight = HARD.log_weight(LM.enumerate())
@@ -246,6 +255,7 @@ def test_an_unreachable_target_says_so(method):
         ({"tvd": 0.0}, "tvd must lie in"),
         ({"tvd": 1.0}, "tvd must lie in"),
         ({"log_bound": math.inf}, "log_bound must be finite"),
+        ({"pilot": 1}, "pilot must be at least 2, got 1"),
         ({"pool": 0}, "pool must be at least 1, got 0"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"rungs": 1}, "rungs must be at least 2"),

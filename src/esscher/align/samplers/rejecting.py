@@ -13,9 +13,6 @@ from esscher.core.sample import rejection, weighed_draws
 
 __all__ = ["draw_quasi_rejection", "draw_rejection"]
 
-PILOT = 2000
-"""Proposals from which the bound is chosen; the draws handed out are others."""
-
 
 def draw_rejection(task: Task) -> Drawn:
     """Exact draws, given a bound on log P/q; 0 is one for conditions where q is the prior.
@@ -36,11 +33,13 @@ def draw_rejection(task: Task) -> Drawn:
 def draw_quasi_rejection(task: Task) -> Drawn:
     """Draws from p_B ∝ min(P, B q), with the smallest bound B that keeps the wanted distance.
 
+    The bound is chosen from a pilot; acceptance and distance are those of the draws handed out.
+
     Reference: Eikema et al. (2022).
     """
     config, target, proposal = task.config, task.target, task.proposal
     rng = task.streams.torch("quasi-pilot")
-    _, log_p, log_q = weighed_draws(target, proposal, PILOT, context=task.context, rng=rng)
+    _, log_p, log_q = weighed_draws(target, proposal, config.pilot, context=task.context, rng=rng)
     log_w = log_p - log_q
     curve = acceptance_curve(log_w, _bounds(log_w))
     log_bound = config.log_bound

@@ -29,7 +29,9 @@ class SamplerConfig:
     """Total variation to the target that quasi_rejection may keep, in (0, 1)."""
     log_bound: float | None = None
     """log of the bound on P/q, nats, of rejection (0 by default) and quasi_rejection (by default
-    chosen from 2,000 draws)."""
+    chosen from the pilot)."""
+    pilot: int = 2000
+    """Proposals from which quasi_rejection chooses its bound; more where few of them count."""
     pool: int = 16
     """Proposals per draw of best_of_n, soft_best_of_n and resample."""
     steps: int = 64
@@ -50,7 +52,8 @@ class SamplerConfig:
             raise ConfigError(f"tvd must lie in (0, 1), got {self.tvd}")
         if self.log_bound is not None and not math.isfinite(self.log_bound):
             raise ConfigError(f"log_bound must be finite, got {self.log_bound}")
-        for name, low in (("pool", 1), ("steps", 1), ("block", 1), ("rungs", 2), ("particles", 1)):
+        least = {"pilot": 2, "pool": 1, "steps": 1, "block": 1, "rungs": 2, "particles": 1}
+        for name, low in least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} must be at least {low}, got {getattr(self, name)}")
         if not 0 <= self.resample_below <= 1:
