@@ -14,6 +14,8 @@ __all__ = ["EXTRAS", "doctor"]
 CORE = ("esscher", "cyclopts", "matplotlib", "numpy", "rich", "safetensors", "scipy", "torch")
 EXTRAS = {
     "lm": ("accelerate", "peft", "tokenizers", "transformers"),
+    "sklearn": ("scikit-learn",),
+    "parquet": ("pyarrow",),
     "ray": ("ray",),
     "vllm": ("vllm",),
 }

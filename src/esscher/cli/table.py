@@ -49,6 +49,7 @@ class Command(NamedTuple):
 
 GROUPS: Mapping[str, str] = {
     "align": "Tune a language model towards a prior tilted by evidence.",
+    "novelty": "Known classes, and an unknown number of new ones.",
 }
 
 COMMANDS: Mapping[str, Command] = {
@@ -66,6 +67,21 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "align compare": Command(
         "esscher.align.commands:compare", "Compare ways to approximate one target."
+    ),
+    "novelty demo": Command(
+        "esscher.novelty.commands:demo", "Discover digits that nobody labelled."
+    ),
+    "novelty fit": Command(
+        "esscher.novelty.commands:fit", "Fit known classes and discover new ones in a batch."
+    ),
+    "novelty predict": Command(
+        "esscher.novelty.commands:predict", "Label further rows by a fitted model."
+    ),
+    "novelty compare": Command(
+        "esscher.novelty.commands:compare", "Fit, and set other detectors beside it."
+    ),
+    "novelty simulate": Command(
+        "esscher.novelty.commands:simulate", "Write rows of a published design."
     ),
     "show": Command("esscher.cli.show:show", "Show the state and the numbers of runs."),
     "bench": Command("esscher.cli.bench:bench", "Reproduce headline numbers."),

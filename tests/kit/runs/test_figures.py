@@ -12,6 +12,7 @@ from esscher.kit.runs.figures import (
     Series,
     bar_with_errors,
     line_figure,
+    points_figure,
     scatter_path,
     thin,
     to_svg,
@@ -30,6 +31,11 @@ FIGURES = {
     ),
     "path": lambda: scatter_path(
         curves(), xlabel="KL, nats", ylabel="reward", frontier=Series("best", X, X)
+    ),
+    "points": lambda: points_figure(
+        {"one": np.zeros((3, 2)), "two": np.ones((2, 2)), "none": np.zeros((0, 2))},
+        xlabel="x",
+        ylabel="y",
     ),
     "bars": lambda: bar_with_errors(
         ["a", "b"], [1.0, 2.0], [0.1, 0.2], xlabel="share", reference={"wanted": 1.5}
@@ -54,6 +60,16 @@ def test_labels_and_legend_are_text():
     svg = to_svg(FIGURES["line"]())
     for word in ("KL, nats", "step", ">one<", ">two<", ">best<"):
         assert word in svg
+
+
+def test_clouds_are_thinned_named_and_checked():
+    groups = {f"g{i}": np.random.default_rng(i).normal(size=(500, 2)) for i in range(9)}
+    svg = to_svg(points_figure(groups, xlabel="x", ylabel="y", limit=900))
+    assert 9 * 95 < svg.count("<use") < 9 * 130
+    assert all(f">g{i}<" in svg for i in range(9))
+    assert ">none<" not in to_svg(FIGURES["points"]())
+    with pytest.raises(ShapeError, match=r"points of 'a' must be \[N, 2\], got \(3,\)"):
+        points_figure({"a": [1, 2, 3]}, xlabel="x", ylabel="y")
 
 
 def test_a_single_curve_needs_no_legend():

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["COLOURS", "Series", "bar_with_errors", "line_figure", "scatter_path", "thin", "to_svg"]
+__all__ = [
+    "COLOURS",
+    "Series",
+    "bar_with_errors",
+    "line_figure",
+    "points_figure",
+    "scatter_path",
+    "thin",
+    "to_svg",
+]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
@@ -136,6 +145,39 @@ def scatter_path(
         axes.errorbar(x[index], y[index], bars, color=colour, label=item.label, **style)
         axes.plot(x[-1:], y[-1:], color=colour, marker=marker, markersize=8)
     return _finish(figure, axes, len(series) + (frontier is not None))
+
+
+def points_figure(
+    groups: Mapping[str, ArrayLike], *, xlabel: str, ylabel: str, limit: int = 2000
+) -> Figure:
+    """Clouds of points, each with its own colour and marker.
+
+    Args:
+        groups: name -> [N, 2] points; empty ones are left out.
+        xlabel: with its unit.
+        ylabel: with its unit.
+        limit: most points drawn in all; of larger clouds every k-th.
+
+    Raises:
+        ShapeError: if points are not [N, 2].
+    """
+    clouds = {name: np.asarray(points, dtype=np.float64) for name, points in groups.items()}
+    for name, points in clouds.items():
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise ShapeError(f"points of {name!r} must be [N, 2], got {points.shape}")
+    every = max(1, -(-sum(map(len, clouds.values())) // limit))
+    figure, axes = _axes(xlabel, ylabel, height=4.2)
+    number = 0
+    for name, points in clouds.items():
+        if not len(points):
+            continue
+        # Another marker for every round of colours, so that no two groups look the same.
+        look = number % len(COLOURS)
+        marker = _MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)]
+        style: dict[str, Any] = {"marker": marker, "s": 9, "linewidths": 0, "alpha": 0.65}
+        axes.scatter(*points[::every].T, color=COLOURS[look], label=name, **style)
+        number += 1
+    return _finish(figure, axes, number)
 
 
 def bar_with_errors(

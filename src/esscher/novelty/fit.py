@@ -1,0 +1,134 @@
+"""Stage 2: the posterior of a batch, from several starts, the highest bound kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from esscher.errors import ConfigError, DataError
+from esscher.novelty.cavi import Fit, ascend
+from esscher.novelty.model import GammaPrior, Prior
+from esscher.novelty.moves import improve
+from esscher.novelty.niw import NIW, Array
+from esscher.novelty.starts import STARTS, Start
+
+__all__ = ["Ascent", "SearchConfig", "Tried", "prior_of", "search", "truncated"]
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How the optimum is looked for.
+
+    Attributes:
+        start: where ascents begin.
+        n_starts: how many ascents, at least 1.
+        moves: whether merges and splits follow.
+        max_iter: most sweeps of one ascent.
+        tol: nats per row below which a sweep is the last.
+        seed: of the starts.
+    """
+
+    start: Start = "outlying"
+    n_starts: int = 10
+    moves: bool = True
+    max_iter: int = 1000
+    tol: float = 1e-7
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise ConfigError(f"start must be one of {', '.join(STARTS)}, got {self.start!r}")
+        if self.n_starts < 1 or self.max_iter < 1 or not self.tol > 0:
+            raise ConfigError(
+                "n_starts and max_iter must be at least 1 and tol positive, got "
+                f"{self.n_starts}, {self.max_iter} and {self.tol}"
+            )
+
+
+class Ascent(NamedTuple):
+    """What one start led to, for the table of starts.
+
+    Attributes:
+        number: of the start.
+        elbo: nats.
+        sweeps: in all.
+        converged: whether it stood still at the end.
+        clusters: novel atoms that at least one row calls its own.
+        path: the bound after every sweep.
+    """
+
+    number: int
+    elbo: float
+    sweeps: int
+    converged: bool
+    clusters: int
+    path: list[float]
+
+
+class Tried(NamedTuple):
+    """The best fit, and all ascents."""
+
+    best: Fit
+    ascents: list[Ascent]
+
+
+def search(prior: Prior, y: Array, config: SearchConfig, *, n_jobs: int | None = None) -> Tried:
+    """Ascend from every start and keep the highest bound.
+
+    Args:
+        prior: the model.
+        y: [M, p] rows of the batch, M >= 1.
+        config: settings.
+        n_jobs: processes at once, as in joblib; the result does not depend on it.
+
+    Raises:
+        DataError: if there are no rows, or they are not finite.
+    """
+    if y.ndim != 2 or not len(y):
+        raise DataError(f"the batch must be [M, p] with at least one row, got {y.shape}")
+    if not bool(np.isfinite(y).all()):
+        raise DataError("the batch holds NaN or infinite values")
+    prior = truncated(prior, len(y))
+    if n_jobs in (None, 1):
+        fits = [_ascent(prior, y, config, i) for i in range(config.n_starts)]
+    else:
+        from joblib import Parallel, delayed  # noqa: PLC0415 - it comes with scikit-learn
+
+        work = (delayed(_ascent)(prior, y, config, i) for i in range(config.n_starts))
+        fits = Parallel(n_jobs=n_jobs)(work)
+    best = max(fits, key=lambda fit: fit.elbo)
+    return Tried(best, [_summary(i, fit, prior.n_known) for i, fit in enumerate(fits)])
+
+
+def truncated(prior: Prior, rows: int) -> Prior:
+    """The same with no more atoms than rows."""
+    if prior.truncation <= rows:
+        return prior
+    kept = prior.components.take(slice(prior.n_known + rows))
+    return Prior(kept, prior.n_known, prior.dirichlet, prior.concentration)
+
+
+def _ascent(prior: Prior, y: Array, config: SearchConfig, number: int) -> Fit:
+    rng = np.random.default_rng([config.seed, number])
+    phi = STARTS[config.start](prior, y, rng, number)
+    fit = ascend(prior, y, phi, max_iter=config.max_iter, tol=config.tol)
+    if not config.moves:
+        return fit
+    return improve(prior, y, fit, max_iter=config.max_iter, tol=config.tol)
+
+
+def _summary(number: int, fit: Fit, n_known: int) -> Ascent:
+    own = np.unique(fit.phi.argmax(1))
+    clusters = int((own >= n_known).sum())
+    return Ascent(number, fit.elbo, len(fit.path), fit.converged, clusters, fit.path)
+
+
+def prior_of(
+    known: NIW, novel: NIW, truncation: int, dirichlet: float, concentration: float | GammaPrior
+) -> Prior:
+    """T copies of one novel law behind the known ones, and equal Dirichlet parameters."""
+    atoms = novel.take(np.zeros(truncation, dtype=np.int64))
+    alpha = np.full(len(known) + 1, float(dirichlet))
+    return Prior(NIW.stack(known, atoms), len(known), alpha, concentration)

@@ -1,0 +1,149 @@
+"""The sampler against its own prior, and variational inference against the sampler."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from esscher.errors import ConfigError
+from esscher.novelty.cavi import component_posterior
+from esscher.novelty.designs import simulate
+from esscher.novelty.fit import SearchConfig, prior_of, search
+from esscher.novelty.gibbs import Rows, blocked_gibbs, draw_labels, draw_niw, draw_parameters
+from esscher.novelty.model import GammaPrior
+from esscher.novelty.niw import NIW
+from tests.novelty.problems import niw
+from tests.novelty.test_search import published_prior
+
+
+def test_draws_of_a_law_have_its_moments():
+    rng = np.random.default_rng(0)
+    one = niw(rng, 1, 3, strong=True)
+    law = one.take(np.zeros(20_000, dtype=int))
+    mean, factor = draw_niw(law, rng)
+    sigma = np.linalg.inv(factor @ factor.transpose(0, 2, 1))
+    assert sigma.mean(0) == pytest.approx(one.covariance()[0], rel=0.05, abs=0.02)
+    spread = np.cov(mean.T)
+    assert spread == pytest.approx(one.covariance()[0] / one.kappa[0], rel=0.08, abs=0.01)
+    assert mean.mean(0) == pytest.approx(one.mean[0], abs=0.02)
+
+
+def statistics(drawn, labels, y):
+    """Numbers that every factor has a part in."""
+    det = 2 * np.log(np.abs(np.linalg.det(drawn.factor)))
+    return [
+        drawn.weights[0],
+        drawn.weights[0] ** 2,
+        drawn.sticks[0],
+        np.log(drawn.concentration),
+        drawn.mean[0, 0],
+        drawn.mean[-1, 1],
+        drawn.mean[1, 0] ** 2,
+        det[0],
+        det[-1],
+        (labels == 0).mean(),
+        (labels == 2).mean(),
+        y[0, 0],
+        (y[:, 0] * y[:, 1]).mean(),
+    ]
+
+
+def rows_of(drawn, labels, rng):
+    noise = rng.standard_normal((len(labels), drawn.mean.shape[1], 1))
+    roots = drawn.factor[labels].transpose(0, 2, 1)
+    return drawn.mean[labels] + np.linalg.solve(roots, noise)[:, :, 0]
+
+
+@pytest.mark.parametrize("gamma", [1.5, GammaPrior(3.0, 2.0)], ids=["known", "learnt"])
+def test_the_sampler_and_the_prior_agree_on_their_joint_law(gamma):
+    """Geweke (2004): parameters then rows, against sweeps that draw rows and labels in turn."""
+    rng = np.random.default_rng(1)
+    # Laws that overlap: labels must be able to change for the chain to go round.
+    known = NIW(np.zeros((1, 2)), np.array([3.0]), np.array([9.0]), 6 * np.eye(2)[None])
+    novel = NIW(np.full((1, 2), 0.5), np.array([2.0]), np.array([8.0]), 9 * np.eye(2)[None])
+    prior = prior_of(known, novel, 3, 1.0, gamma)
+    empty = np.empty((0, 2))
+    nobody = np.empty(0, dtype=np.int64)
+
+    def from_prior():
+        mean_gamma = gamma if isinstance(gamma, float) else float(rng.gamma(gamma[0]) / gamma[1])
+        fixed = prior_of(known, novel, 3, 1.0, mean_gamma)
+        drawn = draw_parameters(fixed, Rows.of(empty), nobody, mean_gamma, rng)
+        labels = rng.choice(4, size=5, p=drawn.weights / drawn.weights.sum())
+        return drawn, labels, rows_of(drawn, labels, rng)
+
+    n = 7_200
+    direct = np.array([statistics(*from_prior()) for _ in range(n)])
+    drawn, labels, y = from_prior()
+    sweeps = []
+    for _ in range(n):
+        drawn = draw_parameters(prior, Rows.of(y), labels, drawn.concentration, rng)
+        labels, _ = draw_labels(drawn, y, rng)
+        y = rows_of(drawn, labels, rng)
+        # Weights and sticks follow labels one step late; all of these are the state.
+        sweeps.append(statistics(drawn, labels, y))
+    chain = np.array(sweeps)
+    batches = chain.reshape(60, n // 60, -1).mean(1)
+    se = np.sqrt(direct.var(0) / n + batches.var(0, ddof=1) / 60)
+    z = (direct.mean(0) - chain.mean(0)) / se
+    assert abs(z).max() < 4, z
+    assert (se < 0.2 * np.maximum(direct.std(0), 1e-6)).all()
+
+
+def test_labels_follow_their_probabilities():
+    rng = np.random.default_rng(2)
+    known, novel = niw(rng, 1, 2, strong=True), niw(rng, 1, 2)
+    prior = prior_of(known, novel, 2, 1.0, 1.0)
+    y = rng.standard_normal((1, 2))
+    drawn = draw_parameters(prior, Rows.of(y), np.zeros(1, dtype=int), 1.0, rng)
+    dense = [
+        w * stats.multivariate_normal(m, np.linalg.inv(f @ f.T)).pdf(y[0])
+        for w, m, f in zip(drawn.weights, drawn.mean, drawn.factor, strict=True)
+    ]
+    many = np.repeat(y, 20_000, 0)
+    labels, density = draw_labels(drawn, many, rng)
+    shares = np.bincount(labels, minlength=3) / 20_000
+    assert shares == pytest.approx(np.array(dense) / sum(dense), abs=0.02)
+    assert density == pytest.approx(20_000 * np.log(sum(dense)))
+
+
+def test_known_labels_give_the_conjugate_posterior():
+    rng = np.random.default_rng(3)
+    prior = prior_of(niw(rng, 1, 2, strong=True), niw(rng, 1, 2), 1, 1.0, 1.0)
+    y = rng.standard_normal((40, 2)) + 3
+    labels = np.repeat([0, 1], 20)
+    wanted = component_posterior(prior.components, y, np.eye(2)[labels], np.array([20.0, 20.0]))
+    means = np.array(
+        [draw_parameters(prior, Rows.of(y), labels, 1.0, rng).mean for _ in range(3000)]
+    )
+    error = means.std(0) / np.sqrt(3000)
+    assert (abs(means.mean(0) - wanted.mean) < 4.5 * error).all()
+    assert isinstance(wanted, NIW)
+
+
+def test_variational_labels_are_those_of_the_sampler():
+    sim = simulate(factor=0.5, seed=0)
+    prior = published_prior(sim)
+    fit = search(prior, sim.test, SearchConfig(n_starts=2)).best
+    chain = blocked_gibbs(
+        prior, sim.test, np.zeros(len(sim.test), dtype=np.int64) + 3,
+        sweeps=600, burn_in=400, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    novel = chain.shares(len(prior.components))[:, 3:].sum(1) > 0.5
+    assert ((fit.phi[:, 3:].sum(1) > 0.5) == novel).mean() >= 0.99
+    assert (novel == (sim.truth > 3)).mean() >= 0.99
+    assert chain.log_density[-300:].std() < 50
+
+
+def test_one_seed_one_chain():
+    sim = simulate(factor=0.1, seed=0)
+    prior = published_prior(sim)
+    first, second = (
+        blocked_gibbs(prior, sim.test, np.zeros(len(sim.test), dtype=np.int64), sweeps=5, burn_in=2,
+                      rng=np.random.default_rng(4))
+        for _ in range(2)
+    )  # fmt: skip
+    assert np.array_equal(first.labels, second.labels)
+    assert first.shares(23).sum(1) == pytest.approx(np.ones(len(sim.test)))
+    with pytest.raises(ConfigError, match="sweeps must be at least 1"):
+        blocked_gibbs(prior, sim.test, first.labels[0], sweeps=0, burn_in=0,
+                      rng=np.random.default_rng(0))  # fmt: skip
