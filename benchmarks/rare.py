@@ -40,7 +40,7 @@ DRAWS = {True: 200, False: 2000}
 RUNS = {True: 20, False: 200}
 PARTICLES = 64
 LR = 3e-4
-TVD, PILOT = 0.09, 20_000
+TVD, PILOT = 0.08, 20_000
 
 
 def measure(quick: bool) -> Numbers:
