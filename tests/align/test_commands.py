@@ -210,6 +210,19 @@ def test_compare_reports_every_objective(prior, capsys, tmp_path):
     assert not (tmp_path / result["run"] / DRAWS).exists()
 
 
+@pytest.mark.parametrize("kind", ["--condition", "--reward"])
+def test_a_comparison_on_workers_finds_what_one_here_does(prior, capsys, kind):
+    """As the demo runs, whose evidence is a condition and no reward."""
+    flags = [*evidence(prior, kind, "has_end" if kind == "--condition" else "reward")]
+    flags += ["--steps", "6", "--batch", "32", "--n", "50", "--objectives", "forward_kl"]
+    found = []
+    for scale in ("serial", "processes:1"):
+        code, result = call(capsys, "align", "compare", *flags, "--scale", scale)
+        assert code == 0, result
+        found.append(result["objectives"]["forward_kl"]["kl_target_model"])
+    assert found[0] == found[1]
+
+
 def test_equal_seconds_are_planned_once_and_reported(prior, capsys, tmp_path):
     code, result = call(
         capsys,

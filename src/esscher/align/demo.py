@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,7 +45,8 @@ def compare_objectives(
     prior, known = load_prior(options.prior, output, options.model_options())
     jobs = jobs_of(options, run, rates)
     results = fit_all(jobs, options.scale, output)
-    target = fitted_moments(build_target(prior, options), options.seed)
+    # The scale is that of the fits; what is left to do here runs here.
+    target = fitted_moments(build_target(prior, replace(options, scale="serial")), options.seed)
     prompts = read_prompts(options.prompts)
     output.say("measuring the prior and drawing from the posterior")
     gold = find_gold(options.gold)
