@@ -66,6 +66,7 @@ class TabularLM:
             s for t in range(max_len + 1) for s in itertools.product(range(alphabet), repeat=t)
         )
         self._outcomes = [[*s, alphabet] if len(s) < max_len else list(s) for s in strings]
+        self._cells = _cells(alphabet, max_len).flatten()
 
     def enumerate(self) -> Tensor:
         """Every outcome once, [N] int64, shorter strings first, then by letters."""
@@ -73,15 +74,9 @@ class TabularLM:
 
     def log_probs(self) -> Tensor:
         """[N] float64 log-probabilities of all outcomes, nats, differentiable."""
-        step = torch.log_softmax(self.network.logits, 1)
-        prefix = torch.zeros(1, dtype=torch.float64)
-        ended, row = [], 0
-        for _ in range(self.max_len):
-            level = step[row : row + len(prefix)]
-            row += len(prefix)
-            ended.append(prefix + level[:, -1])
-            prefix = (prefix[:, None] + level[:, :-1]).flatten()
-        return torch.cat([*ended, prefix])
+        step = torch.log_softmax(self.network.logits, 1).flatten()
+        step = torch.cat([step, step.new_zeros(1)])
+        return step.index_select(0, self._cells).view(-1, self.max_len).sum(1)
 
     def sample(self, n: int, *, context: Context = None, rng: torch.Generator) -> Draws:
         """Draw n outcome indices; the context is ignored."""
@@ -182,3 +177,24 @@ class TabularLM:
         except Exception as error:
             raise CheckpointError(f"{path} holds no readable tabular model: {error}") from error
         return model
+
+
+def _cells(alphabet: int, max_len: int) -> Tensor:
+    """Where the table keeps the tokens of every outcome, [N, max_len] int64 into prefixes x tokens.
+
+    Places after an outcome's end point one past the table.
+    """
+    prefixes = torch.zeros(1, 0, dtype=torch.int64)
+    levels, first = [], 0
+    for _ in range(max_len):
+        rows = torch.arange(first, first + len(prefixes)) * (alphabet + 1)
+        first += len(prefixes)
+        levels.append(torch.cat([prefixes, rows[:, None] + alphabet], 1))
+        letters = rows[:, None] + torch.arange(alphabet)
+        paths = prefixes.repeat_interleave(alphabet, 0)
+        prefixes = torch.cat([paths, letters.reshape(-1, 1)], 1)
+    beyond = first * (alphabet + 1)
+    padded = [
+        nn.functional.pad(level, (0, max_len - level.shape[1]), value=beyond) for level in levels
+    ]
+    return torch.cat([*padded, prefixes])
