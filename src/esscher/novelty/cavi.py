@@ -7,30 +7,43 @@ update of φ and an update of the rest. Equations: Blei and Jordan (2006) for th
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln, digamma, gammaln, xlogy
+from scipy.special import xlogy
 
-from esscher.novelty.model import GammaPrior, Posterior, Prior
+from esscher.novelty.model import Posterior, Prior
+from esscher.novelty.moments import niw_from_moments
 from esscher.novelty.niw import NIW, Array, expected_log_density, kl_niw, log_evidence
+from esscher.novelty.sweep import STRAIN, Batch, Sums, expect, strain, sums_of
+from esscher.novelty.weights import (
+    concentration_posterior,
+    dirichlet_evidence,
+    dirichlet_posterior,
+    expected_log_weights,
+    kl_dirichlet,
+    kl_sticks,
+    mean_concentration,
+    stick_evidence,
+    stick_posterior,
+)
 
 __all__ = [
     "Fit",
     "ascend",
     "bound",
+    "bound_of_sums",
     "collapsed_bound",
     "component_posterior",
-    "expected_log_weights",
     "globals_of",
+    "globals_of_sums",
     "responsibilities",
-    "stick_evidence",
-    "stick_posterior",
 ]
 
 SMALL = 1e-12
 """Responsibilities below this leave the sums of a component."""
+GROWTH = 1.2
+"""Of the step of over-relaxed sweeps, after each that raised the bound."""
 
 
 class Fit(NamedTuple):
@@ -52,22 +65,6 @@ class Fit(NamedTuple):
     def elbo(self) -> float:
         """The bound at the end."""
         return self.path[-1]
-
-
-def expected_log_weights(q: Posterior) -> Array:
-    """[J + T] E[log of the weight of each component]."""
-    found = np.empty(len(q.components))
-    shares = digamma(q.dirichlet) - digamma(q.dirichlet.sum())
-    log_v, log_rest = _log_sticks(q)
-    found[: q.n_known] = shares[1:]
-    found[q.n_known :] = shares[0] + np.append(log_v, 0.0) + np.append(0.0, np.cumsum(log_rest))
-    return found
-
-
-def _log_sticks(q: Posterior) -> tuple[Array, Array]:
-    """E[log V] and E[log(1 - V)], [T - 1] each."""
-    total = digamma(q.sticks.sum(1))
-    return digamma(q.sticks[:, 0]) - total, digamma(q.sticks[:, 1]) - total
 
 
 def responsibilities(q: Posterior, y: Array) -> tuple[Array, float]:
@@ -92,23 +89,24 @@ def globals_of(prior: Prior, y: Array, phi: Array, before: Posterior | None = No
         before: the last posterior, whose sticks a learnt concentration follows.
     """
     counts = phi.sum(0)
-    learnt = _concentration(prior, before)
-    dirichlet = prior.dirichlet.copy()
-    dirichlet[1:] += counts[: prior.n_known]
-    dirichlet[0] += counts[prior.n_known :].sum()
-    sticks = stick_posterior(counts[prior.n_known :], _mean_concentration(prior, learnt))
-    components = component_posterior(prior.components, y, phi, counts)
+    return _globals(prior, counts, component_posterior(prior.components, y, phi, counts), before)
+
+
+def globals_of_sums(prior: Prior, sums: Sums, before: Posterior | None = None) -> Posterior:
+    """The same from sums over the rows."""
+    components = niw_from_moments(prior.components, sums.moments, sums.origin)
+    return _globals(prior, sums.counts, components, before)
+
+
+def _globals(prior: Prior, counts: Array, components: NIW, before: Posterior | None) -> Posterior:
+    learnt = concentration_posterior(prior, before)
+    sticks = stick_posterior(counts[prior.n_known :], mean_concentration(prior, learnt))
+    dirichlet = dirichlet_posterior(prior, counts)
     return Posterior(components, prior.n_known, dirichlet, sticks, learnt)
 
 
-def stick_posterior(counts: Array, concentration: float) -> Array:
-    """[T - 1, 2] of a_h = 1 + N_h and b_h = γ + Σ_{l > h} N_l."""
-    later = np.cumsum(counts[::-1])[::-1]
-    return np.stack([1.0 + counts[:-1], concentration + later[1:]], 1)
-
-
 def component_posterior(prior: NIW, y: Array, phi: Array, counts: Array) -> NIW:
-    """The conjugate update by weighted rows."""
+    """The conjugate update by weighted rows, each component's about its own mean."""
     kappa, dof = prior.kappa + counts, prior.dof + counts
     mean, scale = prior.mean.copy(), prior.scale.copy()
     for k in np.flatnonzero(counts > SMALL):
@@ -125,105 +123,96 @@ def component_posterior(prior: NIW, y: Array, phi: Array, counts: Array) -> NIW:
     return NIW(mean, kappa, dof, scale)
 
 
-def _concentration(prior: Prior, before: Posterior | None) -> GammaPrior | None:
-    """q(γ) given the sticks: Gamma(s + T - 1, r - Σ E log(1 - V))."""
-    if not isinstance(prior.concentration, GammaPrior):
-        return None
-    if before is None:
-        return prior.concentration
-    shape, rate = prior.concentration
-    _, log_rest = _log_sticks(before)
-    return GammaPrior(shape + len(log_rest), rate - float(log_rest.sum()))
-
-
-def _mean_concentration(prior: Prior, learnt: GammaPrior | None) -> float:
-    if learnt is not None:
-        return learnt.shape / learnt.rate
-    assert not isinstance(prior.concentration, GammaPrior)
-    return prior.concentration
-
-
-def _log_concentration(prior: Prior, learnt: GammaPrior | None) -> float:
-    """E[log γ]."""
-    if learnt is None:
-        return math.log(_mean_concentration(prior, None))
-    return float(digamma(learnt.shape) - math.log(learnt.rate))
-
-
 def bound(prior: Prior, q: Posterior, y: Array, phi: Array) -> float:
     """The evidence lower bound at any φ and any q, every constant included, nats."""
     scores = expected_log_density(q.components, y) + expected_log_weights(q)
     found = float((phi * scores).sum() - xlogy(phi, phi).sum())
-    found -= _kl_dirichlet(q.dirichlet, prior.dirichlet)
-    a, b = q.sticks[:, 0], q.sticks[:, 1]
-    log_v, log_rest = _log_sticks(q)
-    gamma = _mean_concentration(prior, q.concentration)
-    # E log p(V | γ) - E log q(V); with γ known this is -KL(Beta(a, b)‖Beta(1, γ)).
-    found += len(a) * _log_concentration(prior, q.concentration)
-    found += float(
-        ((gamma - 1) * log_rest - (a - 1) * log_v - (b - 1) * log_rest + betaln(a, b)).sum()
-    )
-    return found - _kl_concentration(prior, q) - float(kl_niw(q.components, prior.components).sum())
+    found -= kl_dirichlet(q, prior) + kl_sticks(q, prior)
+    return found - float(kl_niw(q.components, prior.components).sum())
 
 
 def collapsed_bound(prior: Prior, q: Posterior, phi: Array) -> float:
     """The same where q is `globals_of` this φ, without a look at the rows."""
-    counts = phi.sum(0)
-    found = -float(xlogy(phi, phi).sum())
-    found += float(gammaln(prior.dirichlet.sum()) - gammaln(prior.dirichlet).sum())
-    found += float(gammaln(q.dirichlet).sum() - gammaln(q.dirichlet.sum()))
-    found += stick_evidence(prior, q)
+    return _collapsed(prior, q, phi.sum(0), -float(xlogy(phi, phi).sum()))
+
+
+def bound_of_sums(prior: Prior, q: Posterior, sums: Sums) -> float:
+    """The same where q is `globals_of_sums` these."""
+    return _collapsed(prior, q, sums.counts, sums.entropy)
+
+
+def _collapsed(prior: Prior, q: Posterior, counts: Array, entropy: float) -> float:
+    found = entropy + dirichlet_evidence(prior, q) + stick_evidence(prior, q)
     return found + float(log_evidence(q.components, prior.components, counts).sum())
 
 
-def stick_evidence(prior: Prior, q: Posterior) -> float:
-    """What the sticks (and γ) add to the collapsed bound."""
-    found = float(betaln(q.sticks[:, 0], q.sticks[:, 1]).sum())
-    found += len(q.sticks) * _log_concentration(prior, q.concentration)
-    return found - _kl_concentration(prior, q)
+class _Place(NamedTuple):
+    """A posterior, the sums it is best for, and the bound there."""
+
+    q: Posterior
+    sums: Sums
+    bound: float
 
 
-def _kl_dirichlet(eta: Array, alpha: Array) -> float:
-    return float(
-        gammaln(eta.sum())
-        - gammaln(eta).sum()
-        - gammaln(alpha.sum())
-        + gammaln(alpha).sum()
-        + ((eta - alpha) * (digamma(eta) - digamma(eta.sum()))).sum()
-    )
-
-
-def _kl_concentration(prior: Prior, q: Posterior) -> float:
-    """KL(q(γ)‖p(γ)); 0 where γ is known."""
-    if q.concentration is None:
-        return 0.0
-    assert isinstance(prior.concentration, GammaPrior)
-    (s, r), (s0, r0) = q.concentration, prior.concentration
-    return float(
-        (s - s0) * digamma(s)
-        - gammaln(s)
-        + gammaln(s0)
-        + s0 * (math.log(r) - math.log(r0))
-        + s * (r0 - r) / r
-    )
-
-
-def ascend(prior: Prior, y: Array, phi: Array, *, max_iter: int = 1000, tol: float = 1e-7) -> Fit:
+def ascend(
+    prior: Prior, y: Array | Batch, phi: Array, *, max_iter: int = 1000, tol: float = 1e-7
+) -> Fit:
     """Sweep from given responsibilities until the bound stands still.
+
+    Sweeps are over-relaxed: the sums go on along their last change, farther after every success.
+    Where that does not raise the bound a plain sweep follows, so that the path never falls.
 
     Args:
         prior: the model.
-        y: [M, p] rows.
+        y: [M, p] rows, or the batch made of them.
         phi: [M, J + T] responsibilities to begin with.
         max_iter: most sweeps, at least 1.
         tol: a sweep that raises the bound by less than this many nats per row is the last.
+
+    Reference: Salakhutdinov and Roweis (2003), adaptive overrelaxed bound optimization.
     """
-    q = globals_of(prior, y, phi)
-    path = [collapsed_bound(prior, q, phi)]
+    batch = y if isinstance(y, Batch) else Batch(y)
+    table = np.array(phi.T, order="C")
+    here = _place(prior, batch, sums_of(batch, table), table, None)
+    last, reach, path = here, 1.0, [here.bound]
     for _ in range(max_iter):
-        phi, _ = responsibilities(q, y)
-        q = globals_of(prior, y, phi, q)
-        path.append(collapsed_bound(prior, q, phi))
-        if path[-1] - path[-2] < tol * len(y):
-            return Fit(q, phi, path, converged=True)
-    return Fit(q, phi, path, converged=False)
+        beyond = _beyond(prior, here, last.sums, reach)
+        last, here = here, _swept(prior, batch, here.q if beyond is None else beyond, table)
+        if beyond is not None and not here.bound > last.bound:
+            beyond, here = None, _swept(prior, batch, last.q, table)
+        reach = GROWTH if beyond is None else reach * GROWTH
+        path.append(here.bound)
+        if path[-1] - path[-2] < tol * len(batch):
+            return Fit(here.q, table.T, path, converged=True)
+    return Fit(here.q, table.T, path, converged=False)
+
+
+def _swept(prior: Prior, batch: Batch, q: Posterior, table: Array) -> _Place:
+    return _place(prior, batch, expect(prior, q, batch, out=table), table, q)
+
+
+def _place(
+    prior: Prior, batch: Batch, sums: Sums, table: Array, before: Posterior | None
+) -> _Place:
+    """The globals, from the rows themselves where sums about a far origin would be too inexact."""
+    q = globals_of_sums(prior, sums, before)
+    strained = strain(q.components, batch.reach) > STRAIN
+    if bool((strained & (sums.origin == batch.origin).all(1)).any()):
+        q = globals_of(prior, batch.y, table.T, before)
+    return _Place(q, sums, bound_of_sums(prior, q, sums))
+
+
+def _beyond(prior: Prior, here: _Place, last: Sums, reach: float) -> Posterior | None:
+    """The globals of sums that went on in their direction; None where there are none."""
+    sums = here.sums
+    if reach <= 1 or not np.array_equal(sums.origin, last.origin):
+        return None
+    moments = sums.moments + (reach - 1) * (sums.moments - last.moments)
+    if bool((moments[:, 0] < 0).any()):
+        return None
+    q = globals_of_sums(prior, Sums(moments, sums.origin, 0.0), here.q)
+    try:
+        np.linalg.cholesky(q.components.scale)
+    except np.linalg.LinAlgError:
+        return None
+    return q

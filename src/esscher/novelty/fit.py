@@ -13,6 +13,7 @@ from esscher.novelty.model import GammaPrior, Prior
 from esscher.novelty.moves import improve
 from esscher.novelty.niw import NIW, Array
 from esscher.novelty.starts import STARTS, Start
+from esscher.novelty.sweep import Batch
 
 __all__ = ["Ascent", "SearchConfig", "Tried", "prior_of", "search", "truncated"]
 
@@ -112,11 +113,12 @@ def truncated(prior: Prior, rows: int) -> Prior:
 
 def _ascent(prior: Prior, y: Array, config: SearchConfig, number: int) -> Fit:
     rng = np.random.default_rng([config.seed, number])
+    batch = Batch(y)
     phi = STARTS[config.start](prior, y, rng, number)
-    fit = ascend(prior, y, phi, max_iter=config.max_iter, tol=config.tol)
+    fit = ascend(prior, batch, phi, max_iter=config.max_iter, tol=config.tol)
     if not config.moves:
         return fit
-    return improve(prior, y, fit, max_iter=config.max_iter, tol=config.tol)
+    return improve(prior, batch, fit, max_iter=config.max_iter, tol=config.tol)
 
 
 def _summary(number: int, fit: Fit, n_known: int) -> Ascent:

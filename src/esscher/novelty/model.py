@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,13 @@ class Prior:
     def truncation(self) -> int:
         """T."""
         return len(self.components) - self.n_known
+
+    @cached_property
+    def atoms_alike(self) -> bool:
+        """Whether all novel atoms have one law."""
+        law, j = self.components, self.n_known
+        parts = (law.mean, law.kappa, law.dof, law.scale)
+        return all(bool((part[j:] == part[j]).all()) for part in parts)
 
 
 @dataclass(frozen=True)

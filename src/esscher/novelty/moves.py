@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.linalg import eigh
 
-from esscher.novelty.cavi import Fit, ascend, collapsed_bound, globals_of
+from esscher.novelty.cavi import Fit, ascend, bound_of_sums, globals_of_sums
 from esscher.novelty.model import Prior
 from esscher.novelty.niw import Array, Index, squared_distances
+from esscher.novelty.sweep import Batch, sums_of
 
 __all__ = ["improve"]
 
@@ -25,43 +26,45 @@ NEIGHBOURS = 3
 """Components each atom is tried to be merged with."""
 
 
-def improve(prior: Prior, y: Array, fit: Fit, *, max_iter: int, tol: float) -> Fit:
+def improve(prior: Prior, y: Array | Batch, fit: Fit, *, max_iter: int, tol: float) -> Fit:
     """The best fit that changes of one or two components lead to.
 
     Every candidate is tried by a few sweeps and goes on to the end where its bound is higher than
     the present one by more than the tolerance; the search ends where none is.
     """
-    fit = _reordered(prior, y, fit, max_iter, tol)
+    batch = y if isinstance(y, Batch) else Batch(y)
+    fit = _reordered(prior, batch, fit, max_iter, tol)
     found: Fit | None = fit
     while found is not None:
         fit = found
-        found = next(_better(prior, y, fit, max_iter, tol), None)
+        found = next(_better(prior, batch, fit, max_iter, tol), None)
     return fit
 
 
-def _better(prior: Prior, y: Array, fit: Fit, max_iter: int, tol: float) -> Iterator[Fit]:
+def _better(prior: Prior, batch: Batch, fit: Fit, max_iter: int, tol: float) -> Iterator[Fit]:
     """Fits above this one, each a change away, best guesses first."""
-    least = fit.elbo + tol * len(y)
-    for phi in _candidates(prior, y, fit):
-        tried = ascend(prior, y, phi, max_iter=SWEEPS, tol=tol)
+    least = fit.elbo + tol * len(batch)
+    for phi in _candidates(prior, batch.y, fit):
+        tried = ascend(prior, batch, phi, max_iter=SWEEPS, tol=tol)
         if tried.elbo <= least:
             continue
-        done = ascend(prior, y, tried.phi, max_iter=max_iter, tol=tol)
-        done = _reordered(prior, y, done, max_iter, tol)
+        done = ascend(prior, batch, tried.phi, max_iter=max_iter, tol=tol)
+        done = _reordered(prior, batch, done, max_iter, tol)
         if done.elbo > least:
             yield done._replace(path=fit.path + done.path)
 
 
-def _reordered(prior: Prior, y: Array, fit: Fit, max_iter: int, tol: float) -> Fit:
+def _reordered(prior: Prior, batch: Batch, fit: Fit, max_iter: int, tol: float) -> Fit:
     """The same with atoms in falling order of size, where the bound likes that better."""
     j = prior.n_known
     order = np.argsort(-fit.phi[:, j:].sum(0), kind="stable")
     if bool((order == np.arange(len(order))).all()):
         return fit
-    phi = np.concatenate([fit.phi[:, :j], fit.phi[:, j:][:, order]], 1)
-    if collapsed_bound(prior, globals_of(prior, y, phi, fit.posterior), phi) <= fit.elbo:
+    phi = fit.phi[:, np.append(np.arange(j), j + order)]
+    sums = sums_of(batch, phi.T)
+    if bound_of_sums(prior, globals_of_sums(prior, sums, fit.posterior), sums) <= fit.elbo:
         return fit
-    done = ascend(prior, y, phi, max_iter=max_iter, tol=tol)
+    done = ascend(prior, batch, phi, max_iter=max_iter, tol=tol)
     return done._replace(path=fit.path + done.path) if done.elbo > fit.elbo else fit
 
 

@@ -85,13 +85,37 @@ class NIW:
         return found
 
     @cached_property
+    def log_partition(self) -> Array:
+        """[K] log of what normalises the law, up to terms in p and π alone."""
+        p = self.dim
+        found: Array = (
+            gammaln((self.dof[:, None] - np.arange(p)) / 2).sum(1)
+            - 0.5 * self.dof * self.log_det
+            - 0.5 * p * np.log(self.kappa)
+        )
+        return found
+
+    @cached_property
+    def log_constant(self) -> Array:
+        """[K] E[log N(μ | μ, Σ)] where μ is the law's mean: what does not depend on the row."""
+        p = self.dim
+        found: Array = 0.5 * (
+            _psi(self.dof, p) - self.log_det - p / self.kappa - p * math.log(math.pi)
+        )
+        return found
+
+    @cached_property
     def whitener(self) -> Array:
         """[K, p, p] W with W W' = Ψ⁻¹, so that (y - m)' Ψ⁻¹ (y - m) = |(y - m) W|²."""
         return np.asarray(np.linalg.inv(self.chol), np.float64).transpose(0, 2, 1)
 
     def take(self, index: Any) -> NIW:
-        """Some of them, in the order of an index array or slice."""
-        return NIW(self.mean[index], self.kappa[index], self.dof[index], self.scale[index])
+        """Some of them, in the order of an index array or slice; what is known of them stays."""
+        found = NIW(self.mean[index], self.kappa[index], self.dof[index], self.scale[index])
+        for name in ("chol", "log_det", "log_partition", "log_constant", "whitener"):
+            if name in self.__dict__:
+                found.__dict__[name] = self.__dict__[name][index]
+        return found
 
     def covariance(self) -> Array:
         """[K, p, p] E[Σ]; needs ν > p + 1."""
@@ -177,12 +201,9 @@ def expected_log_density(law: NIW, y: Array) -> Array:
 
     Reference: Bishop (2006), 10.64 and 10.65.
     """
-    p = law.dim
     out = squared_distances(y, law.mean, law.whitener)
     out *= -0.5 * law.dof
-    out += 0.5 * (
-        _psi(law.dof, p) + p * math.log(2) - law.log_det - p / law.kappa - p * math.log(2 * math.pi)
-    )
+    out += law.log_constant
     return out
 
 
@@ -211,15 +232,8 @@ def log_evidence(q: NIW, p0: NIW, counts: Array) -> Array:
 
     Reference: Murphy (2007), equation 266.
     """
-    p = q.dim
-    found: Array = (
-        -0.5 * counts * p * math.log(math.pi)
-        + multigammaln(q.dof / 2, p)
-        - multigammaln(p0.dof / 2, p)
-        + 0.5 * p0.dof * p0.log_det
-        - 0.5 * q.dof * q.log_det
-        + 0.5 * p * np.log(p0.kappa / q.kappa)
-    )
+    constant = 0.5 * q.dim * math.log(math.pi)
+    found: Array = q.log_partition - p0.log_partition - constant * counts
     return found
 
 
