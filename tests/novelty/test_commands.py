@@ -90,7 +90,7 @@ def test_compare_sets_detectors_beside_it(folder, capsys):
     )
     assert code == 0
     rows = {row["method"]: row for row in found["methods"]}
-    assert len(rows) == 5
+    assert len(rows) == 8
     assert rows["this model"]["auc"] > 0.999
     assert rows["this model"]["ari"] > rows["Dirichlet-process mixture"]["ari"] - 0.1
     assert rows["isolation forest"]["ari"] is None

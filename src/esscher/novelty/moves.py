@@ -91,14 +91,14 @@ def _candidates(prior: Prior, y: Array, fit: Fit) -> Iterator[Array]:
 
 
 def _merged(phi: Array, atom: int, other: int) -> Array:
-    out = phi.copy()
+    out = phi.copy(order="K")
     out[:, other] += out[:, atom]
     out[:, atom] = 0.0
     return out
 
 
 def _split(phi: Array, k: int, spare: int, away: Index) -> Array:
-    out = phi.copy()
+    out = phi.copy(order="K")
     out[away, spare] += out[away, k]
     out[away, k] = 0.0
     return out

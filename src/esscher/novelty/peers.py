@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from esscher.kit.require import require
 from esscher.novelty.niw import Array
+from esscher.novelty.robust import Method, class_estimate
 
 __all__ = ["compare_peers", "scores_of"]
 
@@ -19,8 +22,9 @@ def compare_peers(
 ) -> list[dict[str, Any]]:
     """Each peer's ranking of novelties, or its clusters, and its CPU seconds.
 
-    Local outlier factor, nearest neighbours and isolation forest see the training rows without
-    their classes; the Dirichlet-process mixture sees the batch alone.
+    Local outlier factor, nearest neighbours, isolation forest and one-class SVM see the training
+    rows without their classes; the least Mahalanobis distance is over classes, as stage 1 or plain
+    moments describe them; the Dirichlet-process mixture sees the batch alone.
     """
     novel = ~np.isin(truth.astype(str), labels.astype(str))
     ensemble = require("sklearn.ensemble", extra="sklearn")
@@ -39,6 +43,11 @@ def compare_peers(
         found: Array = -ensemble.IsolationForest(random_state=seed).fit(a).score_samples(b)
         return found
 
+    def support() -> Array:
+        svm = require("sklearn.svm", extra="sklearn")
+        found: Array = -svm.OneClassSVM(gamma="scale").fit(a).score_samples(b)
+        return found
+
     def neighbours() -> Array:
         distance, _ = near.NearestNeighbors(n_neighbors=5).fit(a).kneighbors(b)
         found: Array = distance[:, -1]
@@ -49,6 +58,12 @@ def compare_peers(
         ("local outlier factor", lof),
         ("fifth nearest neighbour", neighbours),
         ("isolation forest", forest),
+        ("one-class SVM", support),
+        ("least Mahalanobis distance, mcd", partial(_least_distance, a, labels, b, "mcd", seed)),
+        (
+            "least Mahalanobis distance, empirical",
+            partial(_least_distance, a, labels, b, "empirical", seed),
+        ),
     ):
         began = time.process_time()
         found = score()
@@ -63,6 +78,23 @@ def compare_peers(
     name = "Dirichlet-process mixture"
     rows.append({"method": name, "auc": None, "ari": _ari(truth, clusters), "seconds": spent})
     return rows
+
+
+def _least_distance(
+    train: Array, labels: NDArray[Any], batch: Array, method: Method, seed: int
+) -> Array:
+    """[M] squared distance to the nearest class, each in its own covariance."""
+    found = np.full(len(batch), np.inf)
+    with warnings.catch_warnings():
+        # What they say was said when the model itself was fitted.
+        warnings.simplefilter("ignore", UserWarning)
+        for label in np.unique(labels):
+            rows = train[labels == label]
+            estimate = class_estimate(rows, label, method, random_state=seed)
+            centred = batch - estimate.location
+            solved = np.linalg.solve(estimate.covariance, centred.T).T
+            found = np.minimum(found, (centred * solved).sum(1))
+    return found
 
 
 def scores_of(
