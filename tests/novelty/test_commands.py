@@ -196,6 +196,20 @@ def test_the_demo_finds_the_digits_it_was_not_told_about(tmp_path, monkeypatch, 
     assert (tmp_path / found["report"]).exists()
 
 
+def test_the_demo_has_other_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, found = call(capsys, "demo", "--data", "wine")
+    assert code == 0
+    assert found["rows"] == 89
+    assert "A cultivar nobody told it about" in (tmp_path / found["report"]).read_text()
+    monkeypatch.setattr("esscher.kit.data.registry.BESIDE", tmp_path)
+    monkeypatch.setenv("ESSCHER_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code, told = call(capsys, "demo", "--data", "landsat")
+    assert code == 2
+    assert "esscher data get statlog" in told["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -135,16 +135,26 @@ def simulate(config: SimulateOptions) -> dict[str, Any]:
 
 
 def demo(config: DemoOptions, output: Output) -> dict[str, Any]:
-    """Discover held-out classes among handwritten digits and say how well that went."""
-    from esscher.novelty.examples import digits  # noqa: PLC0415 - scikit-learn's data set
+    """Discover held-out classes of public data and say how well that went."""
+    from esscher.novelty.examples import digits, landsat, wine  # noqa: PLC0415 - scikit-learn's
 
     options = FitOptions(seed=config.seed, runs=config.runs, name=config.name, n_init=4)
-    problem = Problem(*digits(config.seed))
+    titles = {
+        "digits": "Two digits nobody told it about",
+        "wine": "A cultivar nobody told it about",
+        "landsat": "Two soils nobody told it about",
+    }
+    examples = {
+        "digits": lambda: digits(config.seed),
+        "wine": lambda: wine(config.seed),
+        "landsat": landsat,
+    }
+    problem = Problem(*examples[config.data]())
     model = _learnt(options, problem, output)
     with _run(options, "demo", None) as run:
         seconds = _discover(model, options, problem, run, output)
         output.say("fitting detectors of scikit-learn")
-        return _compared(run, model, problem, seconds, "Two digits nobody told it about")
+        return _compared(run, model, problem, seconds, titles[config.data])
 
 
 def _compared(

@@ -101,6 +101,8 @@ class CompareOptions(FitOptions):
 class DemoOptions:
     """`esscher novelty demo`."""
 
+    data: Literal["digits", "wine", "landsat"] = "digits"
+    """Digits or wine, which are at hand; Landsat after `esscher data get statlog`."""
     seed: int = 0
     """One integer for every random number."""
     runs: Path = Path("runs")
