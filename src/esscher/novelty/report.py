@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from esscher.core.estimate import Estimate
+from esscher.core.estimate import Estimate, from_samples
 from esscher.kit.runs.figures import Series, line_figure, points_figure, scatter_path
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.report import Card, Report, Verdict
@@ -21,6 +22,8 @@ from esscher.novelty.niw import Array, Index
 __all__ = ["calibration", "confusion", "discriminant_axes", "principal_axes", "write_report"]
 
 BINS = 10
+LEAST = 1e-12
+"""Probabilities are this far from 0 and 1 for their logarithms."""
 SHOWN_CLUSTERS = 6
 """Largest novel clusters that get a colour of their own."""
 
@@ -222,6 +225,18 @@ def _against_truth(
     )
     proba = model.batch_novelty_proba()
     novel = ~np.isin(truth.astype(str), model.classes_.astype(str))
+    sharp = np.clip(proba, LEAST, 1 - LEAST)
+    wrong = -np.where(novel, np.log(sharp), np.log1p(-sharp))
+    square = np.square(proba - novel)
+    report.table(
+        ["loss of P(novel)", "mean over rows"],
+        [
+            ["logarithmic, nats", from_samples(torch.from_numpy(wrong))],
+            ["quadratic (Brier)", from_samples(torch.from_numpy(square))],
+        ],
+        "Both are proper: least for probabilities that are right. An uncertain 1/2 for every row "
+        "has 0.69 and 0.25.",
+    )
     bins = calibration(proba, novel)
     points = Series(
         "rows of the batch",
