@@ -60,6 +60,8 @@ def test_fit_labels_every_row_of_the_batch(folder, capsys):
     assert {row["label"] for row in rows[-20:]} == {"novel"}
     run = Record(folder / found["run"])
     assert run.result()["elbo"] == found["elbo"]
+    (row,) = run.metrics()
+    assert row["bound"] == pytest.approx(found["elbo"])
     page = (folder / found["report"]).read_text(encoding="utf-8")
     for word in ("Known classes", "Against the truth", "Starts", "P(novel)"):
         assert word in page

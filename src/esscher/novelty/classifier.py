@@ -11,7 +11,7 @@ from esscher.errors import ConfigError, DataError
 from esscher.kit.require import require
 from esscher.novelty.fit import Ascent, SearchConfig, prior_of
 from esscher.novelty.inference import INFERENCES, Found, Inference, Task, Trace
-from esscher.novelty.keeping import Keeper
+from esscher.novelty.keeping import InUnits, Keeper
 from esscher.novelty.model import GammaPrior, Posterior, Prior
 from esscher.novelty.naming import Rule, components_of, joint_of, labels_of, novelty_label
 from esscher.novelty.niw import NIW, Array, Index
@@ -269,6 +269,7 @@ class NoveltyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Prior(prior.components, j, alpha, prior.concentration)
 
     def _fit_batch(self, X: Array, keeper: Keeper | None = None) -> None:
+        shift = len(X) * self._log_unit()
         task = Task(
             self.prior_,
             (X - self.centre_) / self.unit_,
@@ -277,9 +278,9 @@ class NoveltyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             int(self.burn_in),
             self.rule,
             self.n_jobs,
-            keeper,
+            None if keeper is None else InUnits(keeper, shift),
         )
-        self._keep(INFERENCES[self.inference](task), len(X) * self._log_unit())
+        self._keep(INFERENCES[self.inference](task), shift)
 
     def _keep(self, found: Found, shift: float) -> None:
         """What stage 2 found, log densities as if rows had not been scaled."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Keeper"]
+__all__ = ["InUnits", "Keeper"]
 
 
 class Keeper(Protocol):
@@ -27,5 +28,36 @@ class Keeper(Protocol):
             done: pieces finished so far.
             total: of so many.
             state: gives all that is needed to go on from here; it may be called later, too.
-            numbers: what is worth showing.
+            numbers: what is worth showing; those with a fraction are log densities, nats.
         """
+
+
+@dataclass(frozen=True)
+class InUnits:
+    """A keeper that hears of log densities in the units of the data.
+
+    Attributes:
+        keeper: the keeper.
+        shift: nats to subtract.
+    """
+
+    keeper: Keeper
+    shift: float
+
+    def recall(self) -> Mapping[str, Any] | None:
+        """What the keeper knows."""
+        return self.keeper.recall()
+
+    def keep(
+        self,
+        done: int,
+        total: int,
+        state: Callable[[], Mapping[str, Any]],
+        numbers: Mapping[str, object],
+    ) -> None:
+        """Tell the keeper."""
+        shown = {
+            name: value - self.shift if isinstance(value, float) else value
+            for name, value in numbers.items()
+        }
+        self.keeper.keep(done, total, state, shown)
