@@ -117,7 +117,9 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("inference", FITS)
+@pytest.mark.parametrize(
+    "inference", ["vb", "slice", pytest.param("gibbs", marks=pytest.mark.slow)]
+)
 def test_an_interrupted_fit_goes_on_to_the_same_numbers(folder, capsys, monkeypatch, inference):
     fit = ["fit", "train.csv", "--new", "test.csv", "--truth", "truth", *FITS[inference]]
     _, wanted = call(capsys, *fit, "--out", "whole.csv")

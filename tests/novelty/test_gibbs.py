@@ -1,17 +1,21 @@
 """The sampler against its own prior, and variational inference against the sampler."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import betaln, logsumexp
 
 from esscher.errors import ConfigError
 from esscher.novelty.cavi import component_posterior
 from esscher.novelty.designs import simulate
 from esscher.novelty.fit import SearchConfig, prior_of, search
-from esscher.novelty.gibbs import GIBBS, blocked_gibbs, draw_labels, draw_parameters
+from esscher.novelty.gibbs import GIBBS, blocked_gibbs, draw_labels, draw_parameters, exchanged
 from esscher.novelty.model import GammaPrior
 from esscher.novelty.niw import NIW
 from esscher.novelty.sampling import Rows, component_scores, draw_niw
+from esscher.novelty.starts import STARTS
 from tests.novelty.problems import agreeing, niw, overlapping, rows_of
 from tests.novelty.test_search import published_prior
 
@@ -72,11 +76,32 @@ def test_the_sampler_and_the_prior_agree_on_their_joint_law(gamma):
     sweeps = []
     for _ in range(n):
         drawn = draw_parameters(prior, placed(prior, y, labels, drawn.concentration), rng)
-        labels = draw_labels(drawn, y, rng)
+        labels = exchanged(prior, draw_labels(drawn, y, rng), drawn.concentration, rng)
         y = rows_of(drawn.mean[labels], drawn.factor[labels], rng)
         # Weights and sticks follow labels one step late; all of these are the state.
         sweeps.append(statistics(drawn, labels, y))
     agreeing(direct, sweeps)
+
+
+def test_atoms_take_places_as_the_sticks_want_them():
+    """Exchanges alone, against the law of all orders of the same clusters."""
+    rng = np.random.default_rng(6)
+    prior = overlapping(0.8, truncation=4)
+    sizes, labels = (5, 2, 1, 0), 1 + np.repeat([0, 1, 2], [5, 2, 1])
+    orders = list(itertools.permutations(range(4)))
+    log_p = []
+    for order in orders:
+        counts = np.array([sizes[k] for k in order], float)
+        later = np.cumsum(counts[::-1])[::-1]
+        log_p.append(betaln(1 + counts[:-1], 0.8 + later[1:]).sum())
+    wanted = np.exp(log_p - logsumexp(log_p))
+    seen = dict.fromkeys(orders, 0)
+    for _ in range(20_000):
+        labels = exchanged(prior, labels, 0.8, rng)
+        at = np.bincount(labels, minlength=5)[1:].tolist()
+        seen[tuple(sizes.index(n) for n in at)] += 1
+    assert np.array(list(seen.values())) / 20_000 == pytest.approx(wanted, abs=0.015)
+    assert wanted.max() < 0.5
 
 
 def test_labels_follow_their_probabilities():
@@ -115,10 +140,9 @@ def test_variational_labels_are_those_of_the_sampler():
     sim = simulate(factor=0.5, seed=0)
     prior = published_prior(sim)
     fit = search(prior, sim.test, SearchConfig(n_starts=2)).best
-    chain = blocked_gibbs(
-        prior, sim.test, np.zeros(len(sim.test), dtype=np.int64) + 3,
-        sweeps=600, burn_in=400, rng=np.random.default_rng(0),
-    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    begin = STARTS["random"](prior, sim.test, rng, 0).argmax(1)
+    chain = blocked_gibbs(prior, sim.test, begin, sweeps=600, burn_in=400, rng=rng)
     novel = chain.shares(len(prior.components))[:, 3:].sum(1) > 0.5
     assert ((fit.phi[:, 3:].sum(1) > 0.5) == novel).mean() >= 0.99
     assert (novel == (sim.truth > 3)).mean() >= 0.99

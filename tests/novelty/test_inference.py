@@ -213,7 +213,7 @@ class Stops:
 
 
 @pytest.mark.parametrize("name", INFERENCES)
-@pytest.mark.parametrize("gamma", [5.0, "gamma"])
+@pytest.mark.parametrize("gamma", ["gamma", pytest.param(5.0, marks=pytest.mark.slow)])
 def test_a_fit_that_was_stopped_goes_on_to_the_same_end(sim, name, gamma):
     settings = {"stick_concentration": gamma, "n_init": 3, "n_samples": 70, "burn_in": 80}
     model = quick(name, **settings).fit(sim.train, sim.labels)

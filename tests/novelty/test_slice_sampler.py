@@ -20,6 +20,7 @@ from esscher.novelty.slice_sampler import (
     slice_sampler,
     slots_of,
 )
+from esscher.novelty.starts import STARTS
 from tests.novelty.problems import agreeing, overlapping, rows_of
 from tests.novelty.test_partition import partitions
 from tests.novelty.test_search import published_prior
@@ -84,7 +85,7 @@ def test_draws_follow_the_posterior_over_all_labellings(j, gamma):
     assert novel.min() > 0.02
     assert novel.max() < 0.98
 
-    chain = slice_sampler(prior, y, np.zeros(5, dtype=int), sweeps=7_200, burn_in=100, rng=rng)
+    chain = slice_sampler(prior, y, np.zeros(5, dtype=int), sweeps=4_800, burn_in=100, rng=rng)
     found = chain.labels
     size = len(found) // 60
 
@@ -92,7 +93,7 @@ def test_draws_follow_the_posterior_over_all_labellings(j, gamma):
         batches = values.reshape(60, size, -1).mean(1)
         se = batches.std(0, ddof=1) / np.sqrt(60)
         assert (abs(batches.mean(0) - wanted) < 4 * se).all(), (batches.mean(0), wanted, se)
-        assert (se < 0.06).all()
+        assert (se < 0.08).all()
 
     near((found >= j).astype(float), novel)
     near(chain.clusters[100:].astype(float), p @ clusters)
@@ -173,7 +174,7 @@ def test_the_sampler_and_the_prior_agree_on_their_joint_law(gamma):
         mean, factor = draw_niw(base, rng)
         return rows_of(mean[labels], factor[labels], rng)
 
-    n = 4_800
+    n = 3_600
     direct = []
     for _ in range(n):
         one, labels, y = from_prior()
@@ -193,7 +194,7 @@ def test_the_sampler_and_the_prior_agree_on_their_joint_law(gamma):
 def test_both_samplers_call_the_same_rows_novel():
     sim = simulate(factor=0.5, seed=0)
     prior = published_prior(sim)
-    begin = np.full(len(sim.test), 3, dtype=np.int64)
+    begin = STARTS["random"](prior, sim.test, np.random.default_rng(1), 0).argmax(1)
     a, b = (
         sampler(prior, sim.test, begin, sweeps=300, burn_in=300, rng=np.random.default_rng(0))
         for sampler in (blocked_gibbs, slice_sampler)
@@ -202,6 +203,23 @@ def test_both_samplers_call_the_same_rows_novel():
     assert ((novel[0] > 0.5) == (novel[1] > 0.5)).mean() >= 0.99
     assert abs(novel[0] - novel[1]).mean() < 0.02
     assert ((novel[1] > 0.5) == (sim.truth > 3)).mean() >= 0.99
+
+
+@pytest.mark.slow
+def test_both_samplers_find_as_many_clusters():
+    """Sticks cut off far behind the data against none: the posterior of their number."""
+    sim = simulate(factor=0.3, seed=0)
+    prior = published_prior(sim, truncation=60)
+    found = []
+    for sampler in (blocked_gibbs, slice_sampler):
+        begin = STARTS["outlying"](prior, sim.test, np.random.default_rng(1), 0).argmax(1)
+        rng = np.random.default_rng(2)
+        chain = sampler(prior, sim.test, begin, sweeps=6_000, burn_in=500, rng=rng)
+        batches = chain.clusters[500:].reshape(20, 300).mean(1)
+        found.append((batches.mean(), batches.std(ddof=1) / np.sqrt(20)))
+    (a, se_a), (b, se_b) = found
+    assert abs(a - b) < 4 * np.hypot(se_a, se_b), found
+    assert max(se_a, se_b) < 0.1
 
 
 def test_one_seed_one_chain_and_many_atoms_if_the_prior_wants_them():
