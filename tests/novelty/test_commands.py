@@ -11,6 +11,7 @@ import pytest
 from esscher.cli import main
 from esscher.kit.data.table import read_table, write_table
 from esscher.kit.runs.record import Record
+from esscher.novelty.follow import Follower
 
 QUICK = ["--n-init", "1"]
 
@@ -59,6 +60,8 @@ def test_fit_labels_every_row_of_the_batch(folder, capsys):
     assert {row["label"] for row in rows[-20:]} == {"novel"}
     run = Record(folder / found["run"])
     assert run.result()["elbo"] == found["elbo"]
+    (row,) = run.metrics()
+    assert row["bound"] == pytest.approx(found["elbo"])
     page = (folder / found["report"]).read_text(encoding="utf-8")
     for word in ("Known classes", "Against the truth", "Starts", "P(novel)"):
         assert word in page
@@ -106,6 +109,87 @@ def test_one_seed_one_result(folder, capsys):
     assert first["starts"] == second["starts"]
 
 
+SAMPLED = ["--n-samples", "70", "--burn-in", "60"]
+FITS = {
+    "vb": ["--n-init", "3"],
+    "gibbs": ["--inference", "gibbs", *SAMPLED],
+    "slice": ["--inference", "slice", *SAMPLED],
+}
+
+
+@pytest.mark.parametrize(
+    "inference", ["vb", "slice", pytest.param("gibbs", marks=pytest.mark.slow)]
+)
+def test_an_interrupted_fit_goes_on_to_the_same_numbers(folder, capsys, monkeypatch, inference):
+    fit = ["fit", "train.csv", "--new", "test.csv", "--truth", "truth", *FITS[inference]]
+    _, wanted = call(capsys, *fit, "--out", "whole.csv")
+    keep = Follower.keep
+
+    def interrupted(self, done, *rest):
+        keep(self, done, *rest)
+        if done in (2, 100):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Follower, "keep", interrupted)
+    assert call(capsys, *fit, "--out", "parts.csv", "--name", "parts")[0] == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    (run,) = (folder / "runs").glob("*parts*")
+    assert Record(run).status() == "interrupted"
+    assert [row["step"] for row in Record(run).metrics()][-1] in (2, 100)
+    code, found = call(capsys, "fit", "--resume", str(run))
+    assert code == 0
+    different = {"report", "run", "out"}
+    assert {k: v for k, v in found.items() if k not in different} == {
+        k: v for k, v in wanted.items() if k not in different
+    }
+    assert (folder / "parts.csv").read_bytes() == (folder / "whole.csv").read_bytes()
+    one, other = (
+        [{k: v for k, v in row.items() if k != "time"} for row in Record(r).metrics()]
+        for r in (run, folder / wanted["run"])
+    )
+    assert one == other
+    # What is done is not done again, and other rows are refused.
+    assert call(capsys, "fit", "--resume", str(run))[1]["elbo"] == wanted["elbo"]
+    rows = read_table(folder / "test.csv").rows
+    write_table(folder / "test.csv", ["x1", "x2", "x3", "truth"], rows[::-1])
+    code, told = call(capsys, "fit", "--resume", str(run))
+    assert code == 1
+    assert "was made with other rows" in told["error"]["message"]
+    code, told = call(capsys, "fit", "--resume", str(run), "--seed", "5")
+    assert code == 1
+    assert "different: seed" in told["error"]["message"]
+
+
+@pytest.mark.parametrize("inference", ["gibbs", "slice"])
+def test_a_sampler_says_the_same_of_the_batch(folder, capsys, inference):
+    code, found = call(
+        capsys, "fit", "train.csv", "--new", "test.csv", "--truth", "truth", "--out", "labels.csv",
+        *FITS[inference],
+    )  # fmt: skip
+    assert code == 0
+    assert found["elbo"] is None
+    assert found["novelty_accuracy"] > 0.98
+    assert isinstance(found["converged"], bool)
+    (start,) = found["starts"]
+    assert start["sweeps"] == 130
+    assert start["scale_reduction"] > 0
+    assert len(read_table(folder / "labels.csv").rows) == found["rows"]
+    page = (folder / found["report"]).read_text(encoding="utf-8")
+    for word in ("Chain", "number of clusters", "log joint", "scale reduction"):
+        assert word in page
+    assert call(capsys, "predict", found["run"], "test.csv")[1]["rows"] == found["rows"]
+
+
+def test_progress_says_how_far_it_is(folder, capsys):
+    for options, word in ((QUICK, "ascents  1/1"), (FITS["gibbs"], "gibbs sweeps  130/130")):
+        main(["novelty", "fit", "train.csv", "--new", "test.csv", *options])
+        told = capsys.readouterr().err
+        assert word in told
+        assert "clusters" in told
+    assert "log joint" in told
+
+
 def test_the_demo_finds_the_digits_it_was_not_told_about(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, found = call(capsys, "demo")
@@ -114,6 +198,20 @@ def test_the_demo_finds_the_digits_it_was_not_told_about(tmp_path, monkeypatch, 
     assert found["auc"] > 0.95
     assert found["ari"] > rows["Dirichlet-process mixture"]["ari"] + 0.1
     assert (tmp_path / found["report"]).exists()
+
+
+def test_the_demo_has_other_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, found = call(capsys, "demo", "--data", "wine")
+    assert code == 0
+    assert found["rows"] == 89
+    assert "A cultivar nobody told it about" in (tmp_path / found["report"]).read_text()
+    monkeypatch.setattr("esscher.kit.data.registry.BESIDE", tmp_path)
+    monkeypatch.setenv("ESSCHER_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code, told = call(capsys, "demo", "--data", "landsat")
+    assert code == 2
+    assert "esscher data get statlog" in told["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +226,8 @@ def test_the_demo_finds_the_digits_it_was_not_told_about(tmp_path, monkeypatch, 
         (["compare", "train.csv", "--new", "test.csv"], "needs the true classes"),
         (["fit", "train.csv", "--new", "test.csv", "--stick-concentration", "many"], "or gamma"),
         (["fit", "train.csv", "--new", "test.csv", "--truncation", "0"], "truncation must be"),
+        (["fit", "train.csv", "--new", "test.csv", "--n-samples", "0"], "n_samples must be"),
+        (["fit", "train.csv", "--new", "test.csv", "--inference", "mc"], "vb"),
         (["simulate", "--dim", "1"], "dim must be at least 2"),
     ],
 )

@@ -16,6 +16,7 @@ EXTRAS = {
     "lm": ("accelerate", "peft", "tokenizers", "transformers"),
     "sklearn": ("scikit-learn",),
     "parquet": ("pyarrow",),
+    "data": ("pooch",),
     "ray": ("ray",),
     "vllm": ("vllm",),
 }

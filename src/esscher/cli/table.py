@@ -49,6 +49,7 @@ class Command(NamedTuple):
 
 GROUPS: Mapping[str, str] = {
     "align": "Tune a language model towards a prior tilted by evidence.",
+    "data": "Data sets that are not part of the package.",
     "novelty": "Known classes, and an unknown number of new ones.",
 }
 
@@ -83,6 +84,8 @@ COMMANDS: Mapping[str, Command] = {
     "novelty simulate": Command(
         "esscher.novelty.commands:simulate", "Write rows of a published design."
     ),
+    "data get": Command("esscher.cli.data:get", "Fetch a data set into the user's cache."),
+    "data list": Command("esscher.cli.data:listed", "Show the data sets and where they lie."),
     "show": Command("esscher.cli.show:show", "Show the state and the numbers of runs."),
     "bench": Command("esscher.cli.bench:bench", "Reproduce headline numbers."),
     "doctor": Command("esscher.cli.doctor:doctor", "Check the installation and this machine."),

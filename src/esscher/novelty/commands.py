@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.novelty.classifier import NoveltyClassifier
 from esscher.novelty.designs import simulate as draw
+from esscher.novelty.follow import Follower, digest_of
 from esscher.novelty.niw import Array
 from esscher.novelty.options import CompareOptions, DemoOptions, FitOptions, SimulateOptions
 from esscher.novelty.peers import compare_peers, scores_of
@@ -47,12 +50,20 @@ class Problem(NamedTuple):
     truth: NDArray[Any] | None
 
 
-def fit(train: Path | None = None, /, *, config: FitOptions, output: Output) -> dict[str, Any]:
+def fit(
+    train: Path | None = None,
+    /,
+    *,
+    config: FitOptions,
+    output: Output,
+    resume: Path | None = None,
+) -> dict[str, Any]:
     """Fit known classes and discover new ones in an unlabelled batch."""
     options = config if train is None else replace(config, train=train)
     problem = _read(options)
-    model, run = _fitted(options, "fit", problem, output)
-    with run:
+    model = _learnt(options, problem, output)
+    with _run(options, "fit", resume) as run:
+        _discover(model, options, problem, run, output)
         if options.out is not None:
             _write(options.out, model)
         report = write_report(
@@ -62,24 +73,23 @@ def fit(train: Path | None = None, /, *, config: FitOptions, output: Output) -> 
 
 
 def compare(
-    train: Path | None = None, /, *, config: CompareOptions, output: Output
+    train: Path | None = None,
+    /,
+    *,
+    config: CompareOptions,
+    output: Output,
+    resume: Path | None = None,
 ) -> dict[str, Any]:
     """Fit as `novelty fit` does and set detectors of scikit-learn beside it."""
     options = config if train is None else replace(config, train=train)
     if options.truth is None:
         raise ConfigError("compare needs the true classes of the batch; name their column (truth)")
     problem = _read(options)
-    began = time.process_time()
-    model, run = _fitted(options, "compare", problem, output)
-    spent = time.process_time() - began
-    with run:
-        assert problem.truth is not None
+    model = _learnt(options, problem, output)
+    with _run(options, "compare", resume) as run:
+        seconds = _discover(model, options, problem, run, output)
         output.say("fitting detectors of scikit-learn")
-        peers = _peers(model, problem, spent, options.seed)
-        report = write_report(
-            run, model, problem.batch, problem.truth, title="Beside other detectors", peers=peers
-        )
-        return _finished(run, model, problem, report, {"methods": peers})
+        return _compared(run, model, problem, seconds, "Beside other detectors")
 
 
 def predict(model: Path, new: Path, /, *, out: Path | None = None) -> dict[str, Any]:
@@ -125,25 +135,34 @@ def simulate(config: SimulateOptions) -> dict[str, Any]:
 
 
 def demo(config: DemoOptions, output: Output) -> dict[str, Any]:
-    """Discover held-out classes among handwritten digits and say how well that went."""
-    from esscher.novelty.examples import digits  # noqa: PLC0415 - scikit-learn's data set
+    """Discover held-out classes of public data and say how well that went."""
+    from esscher.novelty.examples import digits, landsat, wine  # noqa: PLC0415 - scikit-learn's
 
     options = FitOptions(seed=config.seed, runs=config.runs, name=config.name, n_init=4)
-    problem = Problem(*digits(config.seed))
-    began = time.process_time()
-    model, run = _fitted(options, "demo", problem, output)
-    spent = time.process_time() - began
-    with run:
-        peers = _peers(model, problem, spent, config.seed)
-        report = write_report(
-            run,
-            model,
-            problem.batch,
-            problem.truth,
-            title="Two digits nobody told it about",
-            peers=peers,
-        )
-        return _finished(run, model, problem, report, {"methods": peers})
+    titles = {
+        "digits": "Two digits nobody told it about",
+        "wine": "A cultivar nobody told it about",
+        "landsat": "Two soils nobody told it about",
+    }
+    examples = {
+        "digits": lambda: digits(config.seed),
+        "wine": lambda: wine(config.seed),
+        "landsat": landsat,
+    }
+    problem = Problem(*examples[config.data]())
+    model = _learnt(options, problem, output)
+    with _run(options, "demo", None) as run:
+        seconds = _discover(model, options, problem, run, output)
+        output.say("fitting detectors of scikit-learn")
+        return _compared(run, model, problem, seconds, titles[config.data])
+
+
+def _compared(
+    run: Run, model: NoveltyClassifier, problem: Problem, seconds: float, title: str
+) -> dict[str, Any]:
+    peers = _peers(model, problem, seconds, int(run.env()["seed"]))
+    report = write_report(run, model, problem.batch, problem.truth, title=title, peers=peers)
+    return _finished(run, model, problem, report, {"methods": peers})
 
 
 def _read(options: FitOptions) -> Problem:
@@ -161,24 +180,46 @@ def _read(options: FitOptions) -> Problem:
     return Problem(names, train.numbers(names), labels, new.numbers(names), truth)
 
 
-def _fitted(
-    options: FitOptions, verb: str, problem: Problem, output: Output
-) -> tuple[NoveltyClassifier, Run]:
-    """The model, saved in a new run; warnings are said."""
+def _learnt(options: FitOptions, problem: Problem, output: Output) -> NoveltyClassifier:
+    """The known classes; bad settings and labels end here, before there is a run."""
     model = NoveltyClassifier(**options.settings())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with _said(output):
         model.fit(problem.train, problem.labels)
-        output.say(f"{options.n_init} ascents over {len(problem.batch)} rows")
-        model.fit_novel(problem.batch)
-    for text in dict.fromkeys(str(w.message) for w in caught):
-        output.say(f"warning: {text}")
-    run = Run.create(options.runs, "novelty", verb, options.name, config=options, seed=options.seed)
+    return model
+
+
+def _run(options: FitOptions, verb: str, resume: Path | None) -> Run:
+    if resume is not None:
+        return Run.open(resume, options)
+    return Run.create(
+        options.runs, "novelty", verb, options.name, config=options, seed=options.seed
+    )
+
+
+def _discover(
+    model: NoveltyClassifier, options: FitOptions, problem: Problem, run: Run, output: Output
+) -> float:
+    """Stage 2, saved in the run: its CPU seconds."""
+    what = "ascents" if options.inference == "vb" else f"{options.inference} sweeps"
+    output.say(f"{what} over {len(problem.batch)} rows")
+    data = digest_of(problem.train, problem.labels, problem.batch)
+    with _said(output), Follower(run, output, what, data=data) as follower:
+        model.fit_novel(problem.batch, keeper=follower)
     save_classifier(model, run.path / MODEL)
     (run.path / MODEL / "features.txt").write_text(
         "\n".join(problem.features) + "\n", encoding="utf-8"
     )
-    return model, run
+    return follower.seconds
+
+
+@contextmanager
+def _said(output: Output) -> Iterator[None]:
+    """Warnings as notes, each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for text in dict.fromkeys(str(w.message) for w in caught):
+        output.say(f"warning: {text}")
 
 
 def _features_of(folder: Path, present: tuple[str, ...]) -> list[str]:
@@ -204,6 +245,7 @@ def _write(path: Path, model: NoveltyClassifier) -> None:
 def _peers(
     model: NoveltyClassifier, problem: Problem, seconds: float, seed: int
 ) -> list[dict[str, Any]]:
+    """Ours first, then the detectors."""
     assert problem.truth is not None
     proba = model.batch_novelty_proba()
     own = scores_of(proba, model.batch_components(), model.classes_, problem.truth)
@@ -222,10 +264,7 @@ def _finished(
         "novel_rows": int((model.batch_components() >= len(model.classes_)).sum()),
         "rows": len(problem.batch),
         "converged": model.converged_,
-        "starts": [
-            {"elbo": s.elbo, "sweeps": s.sweeps, "clusters": s.clusters, "converged": s.converged}
-            for s in model.starts_
-        ],
+        "starts": _starts(model),
         "suspects": {
             str(label): int(e.suspect.sum())
             for label, e in zip(model.classes_, model.robust_, strict=True)
@@ -236,6 +275,25 @@ def _finished(
     numbers |= {k: str(v) if isinstance(v, Path) else v for k, v in more.items() if v is not None}
     run.finish(numbers)
     return {"report": str(report), "run": str(run.path), **numbers}
+
+
+def _starts(model: NoveltyClassifier) -> list[dict[str, Any]]:
+    """One record per ascent; of a chain one, which has no bound and a scale reduction instead."""
+    if model.trace_ is None:
+        return [
+            {"elbo": s.elbo, "sweeps": s.sweeps, "clusters": s.clusters, "converged": s.converged}
+            for s in model.starts_
+        ]
+    reduction = model.trace_.scale_reduction
+    return [
+        {
+            "elbo": None,
+            "sweeps": model.n_iter_,
+            "clusters": model.n_novel_clusters_,
+            "converged": model.converged_,
+            "scale_reduction": reduction if math.isfinite(reduction) else None,
+        }
+    ]
 
 
 def _with(rows: Array, labels: NDArray[np.int64]) -> list[list[object]]:

@@ -1,4 +1,4 @@
-"""Problems from data that comes with scikit-learn."""
+"""Problems from public data: digits and wine come with scikit-learn, Landsat is looked for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from esscher.kit.data.registry import data_set, folder_of
 from esscher.kit.require import require
+from esscher.kit.runs.environment import cache_folder
 from esscher.novelty.niw import Array
 
-__all__ = ["digits", "wine"]
+__all__ = ["digits", "landsat", "wine"]
 
 DIGITS_HELD_OUT, WINE_HELD_OUT = (3, 8), (2,)
+LANDSAT_KNOWN = (1, 3, 4, 7)
+LANDSAT_UNIT = 4.5
+"""What its features are divided by, as published."""
 COMPONENTS = 20
 """Principal components of the digits' 64 pixels, found on training rows."""
 
@@ -43,6 +48,23 @@ def wine(seed: int = 0) -> Example:
     train, batch = _halves(data.target, WINE_HELD_OUT, seed)
     names = tuple(map(str, data.feature_names))
     return names, data.data[train], data.target[train], data.data[batch], data.target[batch]
+
+
+def landsat() -> Example:
+    """Four soils of Statlog (Landsat Satellite) to train on; the batch is all of its test rows.
+
+    Cotton crop (2) and soil with vegetation stubble (5) are held out.
+
+    Raises:
+        DataError: if the data set is not at hand, or damaged.
+    """
+    folder = folder_of(data_set("statlog"), cache_folder() / "data")
+    train, batch = (np.loadtxt(folder / name) for name in ("sat.trn", "sat.tst"))
+    labels, truth = train[:, -1].astype(int), batch[:, -1].astype(int)
+    known = np.isin(labels, LANDSAT_KNOWN)
+    names = tuple(f"pixel {i // 4 + 1}, band {i % 4 + 1}" for i in range(train.shape[1] - 1))
+    rows = train[known, :-1] / LANDSAT_UNIT
+    return names, rows, labels[known], batch[:, :-1] / LANDSAT_UNIT, truth
 
 
 def _halves(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,7 +76,15 @@ class Tried(NamedTuple):
     ascents: list[Ascent]
 
 
-def search(prior: Prior, y: Array, config: SearchConfig, *, n_jobs: int | None = None) -> Tried:
+def search(
+    prior: Prior,
+    y: Array,
+    config: SearchConfig,
+    *,
+    n_jobs: int | None = None,
+    so_far: Tried | None = None,
+    on_start: Callable[[Tried], None] | None = None,
+) -> Tried:
     """Ascend from every start and keep the highest bound.
 
     Args:
@@ -83,6 +92,8 @@ def search(prior: Prior, y: Array, config: SearchConfig, *, n_jobs: int | None =
         y: [M, p] rows of the batch, M >= 1.
         config: settings.
         n_jobs: processes at once, as in joblib; the result does not depend on it.
+        so_far: what the first starts of the same search led to; they are not tried again.
+        on_start: called after every start with what all led to so far.
 
     Raises:
         DataError: if there are no rows, or they are not finite.
@@ -92,15 +103,29 @@ def search(prior: Prior, y: Array, config: SearchConfig, *, n_jobs: int | None =
     if not bool(np.isfinite(y).all()):
         raise DataError("the batch holds NaN or infinite values")
     prior = truncated(prior, len(y))
-    if n_jobs in (None, 1):
-        fits = [_ascent(prior, y, config, i) for i in range(config.n_starts)]
-    else:
-        from joblib import Parallel, delayed  # noqa: PLC0415 - it comes with scikit-learn
+    found = so_far
+    rest = range(0 if found is None else len(found.ascents), config.n_starts)
+    for number, fit in zip(rest, _fits(prior, y, config, rest, n_jobs), strict=True):
+        told = [] if found is None else found.ascents
+        best = fit if found is None or fit.elbo > found.best.elbo else found.best
+        found = Tried(best, [*told, _summary(number, fit, prior.n_known)])
+        if on_start is not None:
+            on_start(found)
+    assert found is not None
+    return found
 
-        work = (delayed(_ascent)(prior, y, config, i) for i in range(config.n_starts))
-        fits = Parallel(n_jobs=n_jobs)(work)
-    best = max(fits, key=lambda fit: fit.elbo)
-    return Tried(best, [_summary(i, fit, prior.n_known) for i, fit in enumerate(fits)])
+
+def _fits(
+    prior: Prior, y: Array, config: SearchConfig, numbers: Iterable[int], n_jobs: int | None
+) -> Iterator[Fit]:
+    """The fits of some starts, in their order."""
+    if n_jobs in (None, 1):
+        return (_ascent(prior, y, config, number) for number in numbers)
+    from joblib import Parallel, delayed  # noqa: PLC0415 - it comes with scikit-learn
+
+    work = (delayed(_ascent)(prior, y, config, number) for number in numbers)
+    fits: Iterator[Fit] = Parallel(n_jobs=n_jobs, return_as="generator")(work)
+    return fits
 
 
 def truncated(prior: Prior, rows: int) -> Prior:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from esscher.errors import ConfigError
+from esscher.novelty.inference import Inference
+from esscher.novelty.naming import Rule
 
 __all__ = ["CompareOptions", "DemoOptions", "FitOptions", "ModelFlags", "SimulateOptions"]
 
@@ -16,8 +18,10 @@ __all__ = ["CompareOptions", "DemoOptions", "FitOptions", "ModelFlags", "Simulat
 class ModelFlags:
     """The model and the search for its posterior."""
 
+    inference: Inference = "vb"
+    """Variational inference, or one of two samplers, which are far slower."""
     truncation: int = 20
-    """Most novel clusters."""
+    """Most novel clusters; the slice sampler has no such limit."""
     dirichlet_prior: float = 0.1
     """Prior weight of each class and of novelties, in observations."""
     stick_concentration: str = "5"
@@ -28,13 +32,19 @@ class ModelFlags:
     """Estimates of the known classes: two that ignore outlying rows, or plain ones."""
     support_fraction: float | None = None
     """Share of a class's rows that robust estimates keep, in [0.5, 1]."""
+    transductive: bool = True
+    """Whether the batch, too, says where the known classes are."""
     start: Literal["outlying", "kmeans", "random", "prior"] = "outlying"
-    """Where ascents begin; kmeans as published."""
+    """Where ascents and chains begin; kmeans as published."""
     n_init: int = 10
     """Ascents; the one with the highest bound is kept."""
     max_iter: int = 1000
     """Most sweeps of an ascent."""
-    rule: Literal["summed", "argmax"] = "summed"
+    n_samples: int = 1000
+    """Draws of a sampler."""
+    burn_in: int = 1000
+    """Its sweeps before them."""
+    rule: Rule = "summed"
     """A row is novel where P(novel) > 1/2, or where its most probable component is."""
     n_jobs: int = 1
     """Processes at once; the result does not depend on it."""
@@ -52,8 +62,9 @@ class ModelFlags:
             ConfigError: if stick_concentration is neither a positive number nor gamma.
         """
         names = (
-            "truncation", "dirichlet_prior", "known_trust", "robust", "support_fraction", "start",
-            "n_init", "max_iter", "rule", "n_jobs",
+            "inference", "truncation", "dirichlet_prior", "known_trust", "robust",
+            "support_fraction", "transductive", "start", "n_init", "max_iter", "n_samples",
+            "burn_in", "rule", "n_jobs",
         )  # fmt: skip
         given = {name: getattr(self, name) for name in names}
         return given | {
@@ -90,6 +101,8 @@ class CompareOptions(FitOptions):
 class DemoOptions:
     """`esscher novelty demo`."""
 
+    data: Literal["digits", "wine", "landsat"] = "digits"
+    """Digits or wine, which are at hand; Landsat after `esscher data get statlog`."""
     seed: int = 0
     """One integer for every random number."""
     runs: Path = Path("runs")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import average, cut_tree
+from scipy.cluster.hierarchy import average, fcluster
 from scipy.spatial.distance import squareform
 
 from esscher.errors import DataError
@@ -56,9 +56,10 @@ def vi_bound(partition: Index, similarity: Array) -> float:
 
     1/M Σ_i (log n_i - 2 log Σ_j p_ij [c_j = c_i]), with n_i the size of i's cluster.
     """
-    together = partition[:, None] == partition[None, :]
-    size = together.sum(1)
-    shared = (similarity * together).sum(1)
+    size, shared = np.empty(len(partition)), np.empty(len(partition))
+    for k in np.unique(partition):
+        own = np.flatnonzero(partition == k)
+        size[own], shared[own] = len(own), similarity[np.ix_(own, own)].sum(1)
     return float((np.log2(size) - 2 * np.log2(shared)).mean())
 
 
@@ -81,8 +82,9 @@ def min_vi_partition(similarity: Array, candidates: Iterable[Index] = ()) -> Ind
     begins = [np.zeros(m, dtype=np.int64), np.arange(m), *map(np.asarray, candidates)]
     if m > 1:
         distance = squareform(np.maximum(1 - similarity, 0), checks=False)
-        cuts = cut_tree(average(distance), range(1, min(m, MOST_CLUSTERS) + 1))
-        begins += list(cuts.T)
+        tree = average(distance)
+        cuts = range(1, min(m, MOST_CLUSTERS) + 1)
+        begins += [fcluster(tree, k, "maxclust").astype(np.int64) for k in cuts]
     best = min(begins, key=lambda c: vi_bound(c, similarity))
     return _renumbered(_sweetened(_renumbered(best), similarity))
 
@@ -90,32 +92,44 @@ def min_vi_partition(similarity: Array, candidates: Iterable[Index] = ()) -> Ind
 def _sweetened(partition: Index, similarity: Array) -> Index:
     """Rows moved one by one to where the bound is lowest, until none moves."""
     c = partition.copy()
+    # [M, K + 1] similarity of every row to all rows of a cluster; the last column has no rows.
+    shared = np.stack([similarity[:, c == k].sum(1) for k in range(int(c.max()) + 2)], 1)
     moved = True
     while moved:
         moved = False
         for row in range(len(c)):
-            to = _best_place(row, c, similarity)
-            moved |= to != c[row]
+            here = int(c[row])
+            to = _best_place(row, c, similarity[row], shared)
+            if to == here:
+                continue
+            moved = True
             c[row] = to
+            shared[:, here] -= similarity[row]
+            shared[:, to] += similarity[row]
+            if to == shared.shape[1] - 1:
+                shared = np.concatenate([shared, np.zeros((len(c), 1))], 1)
     return c
 
 
-def _best_place(row: int, c: Index, similarity: Array) -> int:
-    """Cluster for a row, given all others; its own where nothing is better."""
+def _best_place(row: int, c: Index, near: Array, shared: Array) -> int:
+    """Cluster for a row of similarities near [M], given all others; its own where none is better.
+
+    Joining n rows costs larger logs of the size, and gains larger shares, for all of them:
+    (n + 1) log(n + 1) - n log n - 2 Σ log((s_i + p_i) / s_i) - 2 log(s + p_row).
+    """
     here = int(c[row])
-    others = np.arange(len(c)) != row
-    spare = int(c.max()) + 1 if bool((c[others] == here).any()) else here
-    costs = {spare: -2 * np.log2(similarity[row, row])}
-    for k in np.unique(c[others]).tolist():
-        own = np.flatnonzero(others & (c == k))
-        n, near = len(own), similarity[row, own]
-        inside = similarity[np.ix_(own, own)].sum(1)
-        # What joining costs: larger logs of the size for all, larger shares for all.
-        before = n * np.log2(n) - 2 * np.log2(inside).sum()
-        after = (n + 1) * np.log2(n + 1) - 2 * np.log2(inside + near).sum()
-        costs[k] = after - 2 * np.log2(near.sum() + similarity[row, row]) - before
+    costs = {}
+    for k in range(shared.shape[1]):
+        own = np.flatnonzero(c == k)
+        own = own[own != row]
+        n, inside = len(own), shared[own, k]
+        if k == here:
+            inside = inside - near[own]
+        gain = np.log2(inside + near[own]).sum() - np.log2(inside).sum()
+        cost = (n + 1) * np.log2(n + 1) - (n * np.log2(n) if n else 0.0)
+        costs[k] = cost - 2 * (gain + np.log2(near[own].sum() + near[row]))
     best = min(costs, key=lambda k: costs[k])
-    return best if costs[best] < costs[here] - 1e-12 else here
+    return best if costs[best] < costs[here] - 1e-9 else here
 
 
 def _renumbered(partition: Index) -> Index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from esscher.errors import CheckpointError
 from esscher.kit.runs.files import write_json
 from esscher.novelty.classifier import NoveltyClassifier
 from esscher.novelty.fit import Ascent
+from esscher.novelty.inference import Trace
 from esscher.novelty.model import GammaPrior, Posterior, Prior
 from esscher.novelty.niw import NIW, Array
+from esscher.novelty.predictive import Mixture, mixture_of
 from esscher.novelty.robust import ClassEstimate
 from esscher.novelty.settings import NIWPrior
 
@@ -54,6 +57,8 @@ def save_classifier(model: NoveltyClassifier, folder: Path) -> None:
         }
     if model.responsibilities_ is not None:
         arrays["responsibilities"] = model.responsibilities_
+    if model.trace_ is not None:
+        arrays |= _chain_arrays(model.predictive_, model.trace_)
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / ARRAYS)
     facts = {
         "format": FORMAT,
@@ -72,6 +77,7 @@ def save_classifier(model: NoveltyClassifier, folder: Path) -> None:
         "converged": model.converged_,
         "n_novel_clusters": model.n_novel_clusters_,
         "starts": [start._asdict() for start in model.starts_],
+        "trace": None if model.trace_ is None else _trace_facts(model.trace_),
     }
     write_json(folder / NUMBERS, facts)
 
@@ -134,7 +140,36 @@ def _restored(facts: dict[str, Any], arrays: dict[str, Array]) -> NoveltyClassif
     model.n_iter_, model.converged_ = facts["n_iter"], facts["converged"]
     model.n_novel_clusters_ = facts["n_novel_clusters"]
     model.starts_ = [Ascent(**start) for start in facts["starts"]]
+    model.trace_ = None
+    model.predictive_ = mixture_of(model.prior_, model.posterior_)
+    trace = facts.get("trace")
+    if trace is not None:
+        # JSON has no infinity, which stands for halves of a chain that never meet.
+        reduction = trace["scale_reduction"]
+        reduction = math.inf if reduction is None else reduction
+        series = (arrays["trace.log_joint"], arrays["trace.clusters"])
+        model.trace_ = Trace(*series, trace["burn_in"], reduction)
+        laws = _law("predictive", arrays)
+        model.predictive_ = Mixture(laws, arrays["predictive.weights"], arrays["predictive.owner"])
     return model
+
+
+def _chain_arrays(predictive: Mixture, trace: Trace) -> dict[str, Array]:
+    return {
+        **_niw("predictive", predictive.laws),
+        "predictive.weights": predictive.weights,
+        "predictive.owner": predictive.owner,
+        "trace.log_joint": trace.log_joint,
+        "trace.clusters": trace.clusters,
+    }
+
+
+def _trace_facts(trace: Trace) -> dict[str, Any]:
+    finite = math.isfinite(trace.scale_reduction)
+    return {
+        "burn_in": trace.burn_in,
+        "scale_reduction": trace.scale_reduction if finite else None,
+    }
 
 
 def _niw(name: str, law: NIW) -> dict[str, Array]:

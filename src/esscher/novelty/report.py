@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from esscher.core.estimate import Estimate
+from esscher.core.estimate import Estimate, from_samples
 from esscher.kit.runs.figures import Series, line_figure, points_figure, scatter_path
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.report import Card, Report, Verdict
 from esscher.novelty.classifier import NoveltyClassifier
-from esscher.novelty.niw import Array
+from esscher.novelty.inference import Trace
+from esscher.novelty.niw import Array, Index
 
-__all__ = ["calibration", "confusion", "discriminant_axes", "write_report"]
+__all__ = ["calibration", "confusion", "discriminant_axes", "principal_axes", "write_report"]
 
 BINS = 10
+LEAST = 1e-12
+"""Probabilities are this far from 0 and 1 for their logarithms."""
 SHOWN_CLUSTERS = 6
 """Largest novel clusters that get a colour of their own."""
 
@@ -47,7 +51,7 @@ def write_report(
     component = model.batch_components()
     report = Report(title, f"{len(batch)} rows in {batch.shape[1]} columns")
     report.cards(_cards(model, proba)).verdicts(_verdicts(model))
-    _projection(report, model, batch, component)
+    _projections(report, model, batch, component)
     _tables(report, model, component, proba)
     if truth is not None:
         _against_truth(report, model, truth, component)
@@ -58,7 +62,10 @@ def write_report(
             "Detectors rank rows and know no classes; a mixture fitted to the batch alone knows no "
             "labels. Ranking is not what this model is best at: joint labels and clusters are.",
         )
-    _starts(report, model)
+    if model.trace_ is None:
+        _starts(report, model)
+    else:
+        _chain(report, model.trace_)
     report.section("How it was made")
     report.details("Configuration", (run.path / "config.toml").read_text(encoding="utf-8"))
     report.details("Environment", json.dumps(run.env(), indent=2))
@@ -71,11 +78,21 @@ def _cards(model: NoveltyClassifier, proba: Array) -> list[Card]:
     return [
         Card("novel rows", Estimate(share, float(np.sqrt(share * (1 - share) / n)), n), "share"),
         Card("novel clusters", model.n_novel_clusters_, f"at most {model.truncation}"),
-        Card("evidence lower bound, nats", model.elbo_, f"best of {len(model.starts_)} starts"),
+        Card("evidence lower bound, nats", model.elbo_, f"best of {len(model.starts_)} starts")
+        if model.trace_ is None
+        else Card("draws", model.n_iter_ - model.trace_.burn_in, f"after {model.trace_.burn_in}"),
     ]
 
 
 def _verdicts(model: NoveltyClassifier) -> list[Verdict]:
+    if model.trace_ is not None:
+        return [
+            Verdict(
+                "Both halves of the chain look alike.",
+                "holds" if model.converged_ else "fails",
+                f"scale reduction {model.trace_.scale_reduction:.3f}",
+            )
+        ]
     agreeing = sum(s.elbo > (model.elbo_ or 0.0) - 2.0 for s in model.starts_)
     several: Literal["holds", "open"] = "holds" if agreeing > 1 else "open"
     return [
@@ -92,36 +109,50 @@ def _verdicts(model: NoveltyClassifier) -> list[Verdict]:
     ]
 
 
-def _projection(
-    report: Report, model: NoveltyClassifier, batch: Array, component: NDArray[np.int64]
-) -> None:
-    """The batch on the two axes that separate its components best."""
-    axes = discriminant_axes(batch, component)
-    plane = (batch - batch.mean(0)) @ axes
-    groups = {}
+def _projections(report: Report, model: NoveltyClassifier, batch: Array, component: Index) -> None:
+    """The batch on the axes that separate its components best, and on its longest ones."""
     j = len(model.classes_)
-    for k, label in enumerate(model.classes_):
-        groups[f"class {label}"] = plane[component == k]
     sizes = np.bincount(component, minlength=j + 1)
     order = [k for k in np.argsort(-sizes) if k >= j and sizes[k]]
-    for number, k in enumerate(order[:SHOWN_CLUSTERS], 1):
-        groups[f"novel {number}"] = plane[component == k]
+    own = {f"class {label}": component == k for k, label in enumerate(model.classes_)}
+    own |= {f"novel {i}": component == k for i, k in enumerate(order[:SHOWN_CLUSTERS], 1)}
     rest = np.isin(component, order[SHOWN_CLUSTERS:])
     if bool(rest.any()):
-        groups["other novel"] = plane[rest]
-    report.section("The batch").figure(
-        points_figure(groups, xlabel="first discriminant axis", ylabel="second"),
-        "Rows of the batch by the component that claims them, seen along the two directions that "
-        "tell these components apart best.",
+        own["other novel"] = rest
+    report.section("The batch").paragraph(
+        "Rows of the batch by the component that claims them: first along the directions that tell "
+        "these components apart best, then along those in which the rows spread most."
     )
+    centred = batch - batch.mean(0)
+    kinds = {
+        "discriminant": discriminant_axes(batch, component, count=4),
+        "principal": principal_axes(batch, count=4),
+    }
+    for kind, axes in kinds.items():
+        for first in range(0, axes.shape[1] - 1, 2):
+            plane = centred @ axes[:, first : first + 2]
+            groups = {name: plane[rows] for name, rows in own.items()}
+            names = [f"{kind} axis {i}" for i in (first + 1, first + 2)]
+            report.figure(
+                points_figure(groups, xlabel=names[0], ylabel=names[1]),
+                f"The batch on {kind} axes {first + 1} and {first + 2}.",
+            )
 
 
-def discriminant_axes(rows: Array, group: NDArray[np.int64]) -> Array:
-    """[p, 2] directions of the largest variance between groups over that within them."""
+def discriminant_axes(rows: Array, group: Index, count: int = 2) -> Array:
+    """[p, c] directions of the largest variance between groups over that within them.
+
+    Args:
+        rows: [M, p].
+        group: [M].
+        count: how many directions at most, >= 2; c is this, as far as groups less one and columns
+            allow, and 2 at least. With one column the second direction is zero.
+    """
     p = rows.shape[1]
     centred = rows - rows.mean(0)
     within, between = np.zeros((p, p)), np.zeros((p, p))
-    for k in np.unique(group):
+    groups = np.unique(group)
+    for k in groups:
         own = centred[group == k]
         mean = own.mean(0)
         within += (own - mean).T @ (own - mean)
@@ -129,11 +160,27 @@ def discriminant_axes(rows: Array, group: NDArray[np.int64]) -> Array:
     within += 1e-6 * (np.trace(within) / p + 1e-12) * np.eye(p)
     root = np.linalg.inv(np.linalg.cholesky(within))
     _, vectors = np.linalg.eigh(root @ between @ root.T)
-    axes = root.T @ vectors[:, ::-1][:, :2]
-    if p == 1:
-        axes = np.concatenate([axes, np.zeros((1, 1))], 1)
-    # Signs are free; the largest coordinate of each axis is positive.
-    signs = np.sign(axes[np.abs(axes).argmax(0), np.arange(2)])
+    count = max(2, min(count, p, len(groups) - 1))
+    return _turned(root.T @ vectors[:, ::-1][:, :count])
+
+
+def principal_axes(rows: Array, count: int = 2) -> Array:
+    """[p, c] directions of the largest variance, c the count or p where that is less, 2 at least.
+
+    Columns are brought to unit variance first, whose units are arbitrary.
+    """
+    spread = rows.std(0)
+    spread[spread == 0] = 1.0
+    scaled = (rows - rows.mean(0)) / spread
+    _, vectors = np.linalg.eigh(scaled.T @ scaled)
+    return _turned(vectors[:, ::-1][:, :count] / spread[:, None])
+
+
+def _turned(axes: Array) -> Array:
+    """Axes whose largest coordinate is positive, signs being free; a zero one beside a single."""
+    if axes.shape[1] == 1:
+        axes = np.concatenate([axes, np.zeros((len(axes), 1))], 1)
+    signs = np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
     found: Array = axes * np.where(signs == 0, 1, signs)
     return found
 
@@ -162,7 +209,9 @@ def _tables(
             [int(k), int(own.sum()), float(proba[own].min()), float(proba[own].mean())]
             for k, own in ((k, component == k) for k in novel)
         ],
-        "Mean-field posteriors are too sure of themselves: read probabilities as a ranking.",
+        "Mean-field posteriors are too sure of themselves: read probabilities as a ranking."
+        if model.trace_ is None
+        else "P(novel) is the share of draws in which a row was of no known class.",
     )
 
 
@@ -176,6 +225,18 @@ def _against_truth(
     )
     proba = model.batch_novelty_proba()
     novel = ~np.isin(truth.astype(str), model.classes_.astype(str))
+    sharp = np.clip(proba, LEAST, 1 - LEAST)
+    wrong = -np.where(novel, np.log(sharp), np.log1p(-sharp))
+    square = np.square(proba - novel)
+    report.table(
+        ["loss of P(novel)", "mean over rows"],
+        [
+            ["logarithmic, nats", from_samples(torch.from_numpy(wrong))],
+            ["quadratic (Brier)", from_samples(torch.from_numpy(square))],
+        ],
+        "Both are proper: least for probabilities that are right. An uncertain 1/2 for every row "
+        "has 0.69 and 0.25.",
+    )
     bins = calibration(proba, novel)
     points = Series(
         "rows of the batch",
@@ -240,3 +301,24 @@ def _starts(report: Report, model: NoveltyClassifier) -> None:
             for s in model.starts_
         ],
     )
+
+
+def _chain(report: Report, trace: Trace) -> None:
+    sweeps = np.arange(1, len(trace.log_joint) + 1)
+    report.section("Chain").paragraph(
+        f"The first {trace.burn_in} of {len(sweeps)} sweeps are burn-in and are shown, but not "
+        f"used. Potential scale reduction between both halves of the others: "
+        f"{trace.scale_reduction:.3f}; it is near 1 where they look alike."
+    )
+    for values, label in ((trace.log_joint, "log joint, nats"), (trace.clusters, "clusters")):
+        begun, kept = sweeps <= trace.burn_in, sweeps > trace.burn_in
+        series = [
+            Series(name, sweeps[own], values[own])
+            for name, own in (("burn-in", begun), ("kept", kept))
+            if bool(own.any())
+        ]
+        caption = "number of clusters" if label == "clusters" else "log joint of rows and labels"
+        report.figure(
+            line_figure(series, xlabel="sweeps", ylabel=label),
+            f"Trace of the {caption} over the sweeps.",
+        )

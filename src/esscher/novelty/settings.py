@@ -12,7 +12,10 @@ from esscher.errors import ConfigError, ShapeError
 from esscher.novelty.niw import NIW, Array
 from esscher.novelty.robust import ClassEstimate
 
-__all__ = ["NIWPrior", "automatic_prior", "dirichlet_of", "known_laws", "novel_law"]
+__all__ = ["NIWPrior", "automatic_prior", "dirichlet_of", "inductive", "known_laws", "novel_law"]
+
+FIXED = 1e8
+"""Observations a class is worth that a batch cannot move."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ def known_laws(estimates: Sequence[ClassEstimate], trust: float) -> NIW:
         worth + p + 1.0,
         worth[:, None, None] * np.stack([e.covariance for e in estimates]),
     )
+
+
+def inductive(laws: NIW) -> NIW:
+    """The same with means and expected covariances that no batch moves.
+
+    Raises:
+        ConfigError: if a law has no expected covariance.
+    """
+    k, p = laws.mean.shape
+    worth = np.full(k, FIXED)
+    return NIW(laws.mean, worth, worth + p + 1.0, FIXED * laws.covariance())
 
 
 def novel_law(prior: NIWPrior, p: int) -> NIW:
