@@ -51,7 +51,7 @@ def designs(quick: bool) -> Numbers:
     numbers: Numbers = {}
     rows = []
     for (factor, dim), study in STUDY.items():
-        found = _size(factor, dim, range(5), 2 if quick or factor > 5 else 10)
+        found = _size(factor, dim, range(5 if quick else 10), 2 if quick or factor > 5 else 10)
         for name, runs in found.items():
             means = {key: mean(run[key] for run in runs) for key in runs[0]}
             where = f"D1, M = {int(1000 * factor)}, p = {dim}, {name}"

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _harness import Numbers, note, single
 from _novelty_designs import print_rows
 
+from esscher.errors import DataError
+from esscher.novelty import examples
 from esscher.novelty.classifier import NoveltyClassifier
 from esscher.novelty.peers import compare_peers, scores_of
 from esscher.novelty.settings import NIWPrior
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "statlog"
-KNOWN = (1, 3, 4, 7)
 EARLIER: Mapping[str, tuple[float | None, float | None]] = {
     "published start": (0.9646, 0.562),
     "published prior, 20 k-means starts": (0.9629, 0.564),
@@ -34,17 +32,14 @@ EARLIER: Mapping[str, tuple[float | None, float | None]] = {
 
 def landsat(quick: bool) -> Numbers:
     """Priors and searches, and peers on the same rows; skipped, and said so, without the data."""
-    folder = FOLDER if FOLDER.is_dir() else Path(os.environ.get("ESSCHER_DATA", ".")) / "statlog"
-    if not (folder / "sat.trn").exists():
-        note("  the Landsat data set is not at hand; its numbers are left out")
+    try:
+        _, rows, labels, batch, truth = examples.landsat()
+        train, _ = examples.landsat_files()
+    except DataError as error:
+        note(f"  the Landsat numbers are left out: {error}")
         return {}
-    train, test = (np.loadtxt(folder / name) for name in ("sat.trn", "sat.tst"))
-    rows, labels = train[:, :-1] / 4.5, train[:, -1].astype(int)
-    known = np.isin(labels, KNOWN)
-    rows, labels = rows[known], labels[known]
-    batch, truth = test[:, :-1] / 4.5, test[:, -1].astype(int)
     numbers = {
-        "Landsat: rows": single(len(train) + len(test)),
+        "Landsat: rows": single(len(train) + len(batch)),
         "Landsat: columns": single(rows.shape[1]),
         "Landsat: classes": single(len(np.unique(np.append(labels, truth)))),
     }

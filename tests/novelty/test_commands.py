@@ -112,13 +112,14 @@ def test_one_seed_one_result(folder, capsys):
 SAMPLED = ["--n-samples", "70", "--burn-in", "60"]
 FITS = {
     "vb": ["--n-init", "3"],
+    "svi": ["--inference", "svi", "--n-init", "3"],
     "gibbs": ["--inference", "gibbs", *SAMPLED],
     "slice": ["--inference", "slice", *SAMPLED],
 }
 
 
 @pytest.mark.parametrize(
-    "inference", ["vb", "slice", pytest.param("gibbs", marks=pytest.mark.slow)]
+    "inference", ["vb", "svi", "slice", pytest.param("gibbs", marks=pytest.mark.slow)]
 )
 def test_an_interrupted_fit_goes_on_to_the_same_numbers(folder, capsys, monkeypatch, inference):
     fit = ["fit", "train.csv", "--new", "test.csv", "--truth", "truth", *FITS[inference]]

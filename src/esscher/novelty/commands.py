@@ -200,7 +200,8 @@ def _discover(
     model: NoveltyClassifier, options: FitOptions, problem: Problem, run: Run, output: Output
 ) -> float:
     """Stage 2, saved in the run: its CPU seconds."""
-    what = "ascents" if options.inference == "vb" else f"{options.inference} sweeps"
+    pieces = {"vb": "ascents", "svi": "steps and sweeps"}
+    what = pieces.get(options.inference, f"{options.inference} sweeps")
     output.say(f"{what} over {len(problem.batch)} rows")
     data = digest_of(problem.train, problem.labels, problem.batch)
     with _said(output), Follower(run, output, what, data=data) as follower:

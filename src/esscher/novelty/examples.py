@@ -12,7 +12,7 @@ from esscher.kit.require import require
 from esscher.kit.runs.environment import cache_folder
 from esscher.novelty.niw import Array
 
-__all__ = ["digits", "landsat", "wine"]
+__all__ = ["digits", "landsat", "landsat_files", "wine"]
 
 DIGITS_HELD_OUT, WINE_HELD_OUT = (3, 8), (2,)
 LANDSAT_KNOWN = (1, 3, 4, 7)
@@ -58,13 +58,22 @@ def landsat() -> Example:
     Raises:
         DataError: if the data set is not at hand, or damaged.
     """
-    folder = folder_of(data_set("statlog"), cache_folder() / "data")
-    train, batch = (np.loadtxt(folder / name) for name in ("sat.trn", "sat.tst"))
+    train, batch = landsat_files()
     labels, truth = train[:, -1].astype(int), batch[:, -1].astype(int)
     known = np.isin(labels, LANDSAT_KNOWN)
     names = tuple(f"pixel {i // 4 + 1}, band {i % 4 + 1}" for i in range(train.shape[1] - 1))
     rows = train[known, :-1] / LANDSAT_UNIT
     return names, rows, labels[known], batch[:, :-1] / LANDSAT_UNIT, truth
+
+
+def landsat_files() -> tuple[Array, Array]:
+    """[4435, 37] and [2000, 37] numbers as published, the class last.
+
+    Raises:
+        DataError: if the files are neither there nor to be had.
+    """
+    folder = folder_of(data_set("statlog"), cache_folder() / "data")
+    return np.loadtxt(folder / "sat.trn"), np.loadtxt(folder / "sat.tst")
 
 
 def _halves(

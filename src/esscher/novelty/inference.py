@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -9,7 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from esscher.novelty.cavi import Fit
+from esscher.novelty.by_blocks import ROWS, state_from_arrays, state_to_arrays
+from esscher.novelty.by_blocks import State as StreamState
+from esscher.novelty.cavi import Fit, responsibilities
 from esscher.novelty.fit import Ascent, SearchConfig, Tried, search, truncated
 from esscher.novelty.gibbs import blocked_gibbs
 from esscher.novelty.keeping import Keeper
@@ -22,10 +25,11 @@ from esscher.novelty.sampling import Chain, Rows, state_of
 from esscher.novelty.slice_sampler import slice_sampler
 from esscher.novelty.snapshots import fit_of, tree_of
 from esscher.novelty.starts import STARTS
+from esscher.novelty.svi import StochasticConfig, stochastic_fit
 
 __all__ = ["INFERENCES", "Found", "Inference", "Task", "Trace", "found_by_ascent"]
 
-Inference = Literal["vb", "gibbs", "slice"]
+Inference = Literal["vb", "svi", "gibbs", "slice"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,40 @@ def _tree_of(tried: Tried) -> Mapping[str, Any]:
     return {"best": tree_of(tried.best), "ascents": [tuple(a) for a in tried.ascents]}
 
 
+def _streamed(task: Task) -> Found:
+    """A search on a subsample, stochastic steps, exact sweeps by blocks."""
+    keeper, search_config = task.keeper, task.config
+    config = StochasticConfig(
+        sweeps=search_config.max_iter,
+        tol=search_config.tol,
+        search=search_config,
+        seed=search_config.seed,
+    )
+    most = 1 + config.epochs * math.ceil(len(task.rows) / config.batch) + config.sweeps
+
+    def on_state(state: StreamState) -> None:
+        if keeper is not None:
+            numbers = {"bound": state.path[-1]} if state.path else {"steps": state.steps}
+            done = 1 + state.steps + len(state.path)
+            keeper.keep(done, most, lambda: state_to_arrays(state), numbers)
+
+    saved = None if keeper is None else keeper.recall()
+    state = None if saved is None else state_from_arrays(dict(saved))
+    fit = stochastic_fit(task.prior, task.rows, config, state=state, on_state=on_state)
+    prior = truncated(task.prior, len(task.rows))
+    phi = np.concatenate(
+        [
+            responsibilities(fit.posterior, task.rows[start : start + ROWS])[0]
+            for start in range(0, len(task.rows), ROWS)
+        ]
+    )
+    own = np.unique(phi.argmax(1))
+    clusters = int((own >= prior.n_known).sum())
+    ascent = Ascent(0, fit.elbo, len(fit.path), fit.converged, clusters, fit.path)
+    ended = Fit(fit.posterior, phi, fit.path, fit.converged)
+    return found_by_ascent(prior, ended, [ascent])
+
+
 def _sampled(task: Task, sampler: Callable[..., Chain]) -> Found:
     """A chain from the first start, summed up.
 
@@ -210,6 +248,7 @@ def _summary(prior: Prior, y: Array, known: Array, clusters: Index, gamma: float
 INFERENCES: Mapping[Inference, Callable[[Task], Found]] = MappingProxyType(
     {
         "vb": _ascended,
+        "svi": _streamed,
         "gibbs": lambda task: _sampled(task, blocked_gibbs),
         "slice": lambda task: _sampled(task, slice_sampler),
     }

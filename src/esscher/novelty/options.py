@@ -19,7 +19,7 @@ class ModelFlags:
     """The model and the search for its posterior."""
 
     inference: Inference = "vb"
-    """Variational inference, or one of two samplers, which are far slower."""
+    """Variational inference, for many rows stochastic first (svi); or one of two slow samplers."""
     truncation: int = 20
     """Most novel clusters; the slice sampler has no such limit."""
     dirichlet_prior: float = 0.1
