@@ -1,7 +1,7 @@
-"""What the approximation scheme knows of a set of boxes: additive statistics, and gains from them.
+"""What the approximation scheme knows of sets of boxes: additive statistics, and gains from them.
 
-Write K_S for the largest capped value in S (0 if none) and D(S, y) = E(K_S - y)^+, so that Weitzman's
-value with y in hand is W(S, y) = y + D(S, y). The statistics of a box i are
+Write K_S for the largest capped value in S (0 if none) and D(S, y) = E(K_S - y)^+, so that
+Weitzman's value with y in hand is W(S, y) = y + D(S, y). The statistics of a box i are
 
     λ_i(z) = min(-log P(κ_i < z), L)  at cuts 0 < z_1 < ... < z_m = M,
     γ_i(y) = E(κ_i - y)^+             at tails M = y_0 < y_1 < ... ,

@@ -1,10 +1,10 @@
 """Guesses of the approximation scheme, and the assignments of boxes that meet them.
 
-Phase 1 of an optimal policy is cut into blocks in which neither the value of going on nor Weitzman's
-value moves by more than δ. A guess says for every block at which level of the first it ends, and how
-much of the statistics all boxes opened by then have taken away. Given a guess, the gain of every box
-in every block is a number, and a dynamic program over the boxes finds who is opened in which block.
-Equations: docs/systems/pandora.md, "The approximation scheme".
+Phase 1 of an optimal policy is cut into blocks in which neither the value of going on nor
+Weitzman's value moves by more than δ. A guess says for every block at which level of the first it
+ends, and how much of the statistics all boxes opened by then have taken away. Given a guess, the
+gain of every box in every block is a number, and a dynamic program over the boxes finds who is
+opened in which block. Equations: docs/systems/pandora.md, "The approximation scheme".
 """
 
 from __future__ import annotations
@@ -86,43 +86,51 @@ def assign(problem: Problem, chain: list[Block]) -> Found:
     """
     dims = problem.removal.shape[1]
     gain = np.stack([problem.gains(block) for block in chain], 1)
-    removed = np.zeros((1, len(chain), dims), np.int64)
-    gained = np.zeros((1, len(chain)), np.int64)
-    history = np.zeros((1, 0), np.int8)
+    states = _States(
+        np.zeros((1, len(chain), dims), np.int64),
+        np.zeros((1, len(chain)), np.int64),
+        np.zeros((1, 0), np.int8),
+    )
     count = 0
     for row, own in zip(problem.removal, gain, strict=True):
-        parts = [(removed, gained, _noted(history, -1))]
-        for b in np.flatnonzero(own > 0):
-            parts.append(_opened(chain, int(b), row, int(own[b]), removed, gained, history))
-        removed, gained, history = (np.concatenate(column) for column in zip(*parts, strict=True))
-        keys = np.concatenate([removed.reshape(len(removed), -1), gained], 1)
-        _, kept = np.unique(keys, axis=0, return_index=True)
-        removed, gained, history = removed[kept], gained[kept], history[kept]
-        count += len(kept)
-    promises = _promises(problem, chain, gained)
+        opened = [_opened(states, chain, int(b), row, int(own[b])) for b in np.flatnonzero(own > 0)]
+        closed = states._replace(history=_noted(states.history, -1))
+        states = _distinct([closed, *opened])
+        count += len(states.gained)
+    promises = _promises(problem, chain, states.gained)
     best = int(promises.argmax())
-    return Found(int(promises[best]), tuple(history[best].tolist()), count)
+    return Found(int(promises[best]), tuple(states.history[best].tolist()), count)
 
 
-def _opened(
-    chain: list[Block],
-    b: int,
-    row: Whole,
-    gain: int,
-    removed: Whole,
-    gained: Whole,
-    history: NDArray[np.int8],
-) -> tuple[Whole, Whole, NDArray[np.int8]]:
+class _States(NamedTuple):
+    """[q, B, d] taken away by the end of every block, [q, B] gained in it, [q, i] decisions."""
+
+    removed: Whole
+    gained: Whole
+    history: NDArray[np.int8]
+
+
+def _distinct(parts: list[_States]) -> _States:
+    """One of every group of states with equal numbers."""
+    removed = np.concatenate([part.removed for part in parts])
+    gained = np.concatenate([part.gained for part in parts])
+    history = np.concatenate([part.history for part in parts])
+    keys = np.concatenate([removed.reshape(len(removed), -1), gained], 1)
+    _, kept = np.unique(keys, axis=0, return_index=True)
+    return _States(removed[kept], gained[kept], history[kept])
+
+
+def _opened(states: _States, chain: list[Block], b: int, row: Whole, gain: int) -> _States:
     """The states in which the next box is opened in block b, as far as the guess allows."""
     allowed = np.array([block.removed for block in chain[b:]], np.int64)
-    after = removed.copy()
-    after[:, b:] += row
-    fits = (after[:, b:] <= allowed).all((1, 2))
+    removed = states.removed.copy()
+    removed[:, b:] += row
+    fits = (removed[:, b:] <= allowed).all((1, 2))
     if chain[b].alone:
-        fits &= gained[:, b] == 0
-    more = gained[fits].copy()
-    more[:, b] += gain
-    return after[fits], more, _noted(history[fits], b)
+        fits &= states.gained[:, b] == 0
+    gained = states.gained[fits].copy()
+    gained[:, b] += gain
+    return _States(removed[fits], gained, _noted(states.history[fits], b))
 
 
 def _noted(history: NDArray[np.int8], choice: int) -> NDArray[np.int8]:

@@ -10,33 +10,57 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from esscher.errors import ConfigError
-from esscher.pandora.bounds import Committing, best_committing, upper_bound
+from esscher.pandora.bounds import upper_bound
+from esscher.pandora.exact import Found, committing_certificate
 from esscher.pandora.instance import PandoraInstance
 from esscher.pandora.policy import order_value
 from esscher.pandora.result import Result, relative_gap
 from esscher.pandora.scheme import Scheme
 from esscher.pandora.screening import Backup, Reduced, candidates, reduce, with_backup
-from esscher.pandora.weitzman import Grid, opening_order, weitzman_value
+from esscher.pandora.weitzman import Grid, weitzman_value
 
 __all__ = ["solve_ptas"]
 
 
 @dataclass
-class _Best:
-    """The best policy so far; its value is counted from the base of the grid."""
+class _Search:
+    """The best policy so far, its value counted from the base of the grid, and what it took."""
 
-    value: float
-    order: list[int]
-    backup: int | None
+    grid: Grid
+    eps: float
+    end: float
+    best: Found
+    states: int = 0
+    complete: bool = True
 
-    def offer(self, grid: Grid, order: list[int], backup: int) -> None:
+    def offer(self, order: tuple[int, ...], backup: int) -> None:
         """Keep an order if it is better."""
-        value = order_value(grid, order, backup)
-        if value > self.value:
-            self.value, self.order, self.backup = value, order, backup
+        value = order_value(self.grid, order, backup)
+        if value > self.best.value:
+            self.best = Found(value, order, backup, 0)
+
+    def go_through(self, scheme: Scheme, backup: Backup) -> None:
+        """All guesses that could beat the best by more than 1 / (1 - ε)."""
+        ahead = _Prefix(self.grid, backup)
+        self.offer(backup.prefix, backup.box)
+        above = [self._least(ahead, scheme)]
+        for step in scheme.steps(above):
+            self.offer((*backup.prefix, *step.order), backup.box)
+            self.states += step.states
+            if self.best.value >= (1 - self.eps) * backup.bound:
+                return
+            if time.monotonic() > self.end:
+                self.complete = False
+                return
+            above[0] = self._least(ahead, scheme)
+        self.complete &= scheme.sums is not None
+
+    def _least(self, ahead: _Prefix, scheme: Scheme) -> float:
+        """A guess is of use if it promises more than this."""
+        return ahead.inverse(self.best.value / (1 - self.eps)) - 2 * scheme.delta
 
 
 def solve_ptas(
@@ -65,35 +89,20 @@ def solve_ptas(
     began = time.monotonic()
     end = math.inf if time_limit is None else began + time_limit
     reduced = reduce(instance)
-    grid = reduced.grid
-    first = best_committing(grid)
-    best = _committed(grid, first)
-    work, complete = 0, True
+    first = committing_certificate(reduced)
+    search = _Search(reduced.grid, eps, end, first)
     if first.value > 0:
         backups = [
-            with_backup(grid, j, bound)
-            for bound, j in candidates(grid, first.value / (1 - eps))
+            with_backup(reduced.grid, j, bound)
+            for bound, j in candidates(reduced.grid, first.value / (1 - eps))
         ]
-        schemes = [Scheme(grid, one, first.value, eps) for one in backups]
+        schemes = [Scheme(reduced.grid, one, first.value, eps) for one in backups]
         if tell is not None:
             tell(_cost(schemes))
         for scheme, one in zip(schemes, backups, strict=True):
-            done, states = _search(grid, scheme, one, best, eps, end)
-            complete, work = complete and done, work + states
-    return _result(instance, reduced, best, first.value, eps, complete, work, began)
-
-
-def _committed(grid: Grid, first: Committing) -> _Best:
-    """The committing policy: all boxes worth opening before the backup is claimed, by falling σ."""
-    if first.backup is None:
-        return _Best(first.value, [], None)
-    least = grid.boxes[first.backup].mean
-    order = [
-        i
-        for i in opening_order([box.sigma for box in grid.boxes])
-        if i != first.backup and grid.boxes[i].sigma > least
-    ]
-    return _Best(order_value(grid, order, first.backup), order, first.backup)
+            search.go_through(scheme, one)
+    found = _result(instance, reduced, search, first.value)
+    return replace(found, seconds=time.monotonic() - began)
 
 
 def _check(instance: PandoraInstance, eps: float, time_limit: float | None) -> None:
@@ -106,28 +115,6 @@ def _check(instance: PandoraInstance, eps: float, time_limit: float | None) -> N
             "the approximation scheme is for nonobligatory inspection; with obligatory inspection "
             "method weitzman is exact"
         )
-
-
-def _search(
-    grid: Grid, scheme: Scheme, backup: Backup, best: _Best, eps: float, end: float
-) -> tuple[bool, int]:
-    """Go through the guesses of one backup box.
-
-    Returns:
-        Whether none is left that could beat the best by more than 1 / (1 - ε); and the states.
-    """
-    ahead, states = _Prefix(grid, backup), 0
-    best.offer(grid, list(backup.prefix), backup.box)
-    above = [ahead.inverse(best.value / (1 - eps)) - 2 * scheme.delta]
-    for step in scheme.steps(above):
-        best.offer(grid, [*backup.prefix, *step.order], backup.box)
-        states += step.states
-        if best.value >= (1 - eps) * backup.bound:
-            return True, states
-        if time.monotonic() > end:
-            return False, states
-        above[0] = ahead.inverse(best.value / (1 - eps)) - 2 * scheme.delta
-    return scheme.sums is not None, states
 
 
 class _Prefix:
@@ -174,37 +161,26 @@ def _cost(schemes: list[Scheme]) -> str:
 
 
 def _result(
-    instance: PandoraInstance,
-    reduced: Reduced,
-    best: _Best,
-    committing: float,
-    eps: float,
-    complete: bool,
-    work: int,
-    began: float,
+    instance: PandoraInstance, reduced: Reduced, search: _Search, committing: float
 ) -> Result:
-    policy = reduced.policy(best.order, best.backup)
-    value, base = policy.value, reduced.grid.base
-    bound = upper_bound(instance)
-    if complete:
-        bound = min(bound, base + (value - base) / (1 - eps))
+    policy = reduced.policy(search.best.order, search.best.backup)
+    value, base, bound = policy.value, reduced.grid.base, upper_bound(instance)
+    note = "not all guesses were gone through; the bound is that of the boxes one by one"
+    if search.complete:
+        bound = min(bound, base + (value - base) / (1 - search.eps))
+        note = "no guess is left that could beat it by more than eps"
     bound = max(bound, value)
     gap = relative_gap(value, bound)
-    note = (
-        "all guesses that matter were gone through"
-        if complete
-        else "not all guesses were gone through; the bound is that of the boxes one by one"
-    )
     return Result(
         value=value,
         upper_bound=bound,
         gap=gap,
-        certified=gap <= eps * (1 + 1e-9),
+        certified=gap <= search.eps * (1 + 1e-9),
         method="ptas",
         policy=policy,
         weitzman=weitzman_value(instance),
         committing=base + committing,
-        seconds=time.monotonic() - began,
-        work=work,
+        seconds=0.0,
+        work=search.states,
         note=note,
     )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esscher.pandora.blocks import Capped, Opening, Statistics, gains, statistics, surplus
+from esscher.pandora.blocks import Capped, Opening, gains, statistics, surplus
 from esscher.pandora.chains import Block, Problem, assign, signatures
 from esscher.pandora.screening import Backup
 from esscher.pandora.weitzman import Grid
