@@ -20,7 +20,7 @@ __all__ = ["MOST_SIGNATURES", "ROUNDINGS", "SLACK", "Plan", "Scheme", "Step"]
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
-ROUNDINGS = 11
+ROUNDINGS = 12
 """All errors of the proof together, in δ."""
 MOST_SIGNATURES = 1 << 20
 """Guesses are not listed where the pool has more signatures than this."""
