@@ -17,6 +17,7 @@ __all__ = [
     "committing_values",
     "surrogate_bound",
     "upper_bound",
+    "without_search",
 ]
 
 Array = NDArray[np.float64]
@@ -66,12 +67,15 @@ def backup_bounds(grid: Grid) -> Array:
     β_j ≤ σ_j. Where β_j > σ_j, U_j is constant and it is W(N without j, E X_j), which committing
     reaches.
     """
-    found = committing_values(grid)
     full = grid.product(range(len(grid.boxes)))
     search = grid.search(full)
-    for j, box in enumerate(grid.boxes):
-        if box.beta <= box.sigma:
-            found[j] = _interpolate(grid, full, search, max(box.beta, 0.0))
+    betas = np.array([max(box.beta, 0.0) for box in grid.boxes])
+    k = np.searchsorted(grid.points, betas, side="right") - 1
+    cdf = np.append(full[:-1], 1.0)
+    found: Array = search[k] + cdf[k] * (betas - grid.points[k])
+    constant = np.array([box.beta > box.sigma for box in grid.boxes], dtype=bool)
+    if constant.any():
+        found[constant] = committing_values(grid)[constant]
     return found
 
 
@@ -82,10 +86,15 @@ def upper_bound(instance: PandoraInstance) -> float:
     W(N, outside) is a bound. With obligatory inspection it is W(N, outside), the optimum. O(nK).
     """
     grid = Grid(instance)
-    plain = float(grid.search(grid.product(range(len(grid.boxes))))[0])
     if instance.inspection == "obligatory":
-        return grid.base + plain
-    return grid.base + float(np.max(backup_bounds(grid), initial=plain))
+        return grid.base + float(grid.search(grid.product(range(len(grid.boxes))))[0])
+    return grid.base + without_search(grid)
+
+
+def without_search(grid: Grid) -> float:
+    """`upper_bound` of nonobligatory inspection, from the base of the grid."""
+    plain = float(grid.search(grid.product(range(len(grid.boxes))))[0])
+    return float(np.max(backup_bounds(grid), initial=plain))
 
 
 def committing_values(grid: Grid) -> Array:
@@ -96,7 +105,7 @@ def committing_values(grid: Grid) -> Array:
     """
     n, k = len(grid.boxes), len(grid)
     means = np.array([max(box.mean, 0.0) for box in grid.boxes])
-    found = np.maximum(means, grid.points[-1])
+    found: Array = np.maximum(means, grid.points[-1])
     width = max(BLOCK // max(n, 1), 1)
     for start in range(0, k - 1, width):
         stop = min(start + width, k - 1)
@@ -122,11 +131,3 @@ def best_committing(grid: Grid) -> Committing:
         return Committing(plain, None)
     j = int(np.argmax(values))
     return Committing(float(values[j]), j)
-
-
-def _interpolate(grid: Grid, cdf: Array, search: Array, y: float) -> float:
-    """W at y, from W at the points."""
-    if y >= grid.points[-1]:
-        return y
-    k = int(np.searchsorted(grid.points, y, side="right")) - 1
-    return float(search[k] + cdf[k] * (y - grid.points[k]))

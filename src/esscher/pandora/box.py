@@ -212,7 +212,7 @@ def _label(name: str) -> str:
 
 
 def _laws() -> Any:
-    """scipy is loaded only where a continuous law is asked for."""
+    """Scipy is loaded only where a continuous law is asked for."""
     from esscher.pandora import law  # noqa: PLC0415
 
     return law
@@ -241,6 +241,6 @@ def _merge(values: Array, probs: Array) -> tuple[Array, Array]:
     """Distinct atoms in increasing order, without those of probability 0; read-only."""
     # 0.0 + x turns -0.0 into 0.0, so that equal boxes have equal bytes
     atoms, place = np.unique(values[probs > 0] + 0.0, return_inverse=True)
-    mass = np.bincount(place, weights=probs[probs > 0], minlength=len(atoms))
+    mass = np.bincount(place, weights=probs[probs > 0], minlength=len(atoms)).astype(float)
     atoms.flags.writeable = mass.flags.writeable = False
     return atoms, mass

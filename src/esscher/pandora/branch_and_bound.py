@@ -24,7 +24,6 @@ from esscher.pandora.policy import order_value
 from esscher.pandora.relaxation import Relaxation
 from esscher.pandora.result import relative_gap
 from esscher.pandora.screening import Backup, Reduced
-from esscher.pandora.weitzman import Grid
 
 __all__ = ["MAX_NODES", "Bounded", "branch_and_bound"]
 
@@ -41,7 +40,10 @@ LOCAL_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Bounded:
-    """A certificate, and a bound on every policy; both values from the base of the grid."""
+    """A certificate, and a bound on every policy; both values from the base of the grid.
+
+    The certificate's states are the nodes looked at.
+    """
 
     found: Found
     upper: float
@@ -88,7 +90,8 @@ def branch_and_bound(
     for problem in plan(reduced):
         run.add(problem, min(deadline, time.monotonic() + slot))
     finished = run.search(max_nodes)
-    return Bounded(run.best, max(run.upper(), run.best.value), finished)
+    best = Found(run.best.value, run.best.order, run.best.backup, run.nodes)
+    return Bounded(best, max(run.upper(), best.value), finished)
 
 
 class _Run:

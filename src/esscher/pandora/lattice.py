@@ -1,4 +1,4 @@
-"""Values of all subsets of the boxes that may be opened before the rest is decided.
+r"""Values of all subsets of the boxes that may be opened before the rest is decided.
 
 With the box j as the only one that may be taken unseen and `fixed` boxes that stay closed in
 phase 1 (j among them),

@@ -7,6 +7,7 @@ integral for any other distribution of scipy.
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -92,14 +93,14 @@ class Uniform(Law):
         return 0.5 * (self.low + self.high)
 
     def reservation_value(self, cost: float) -> float:
-        """high - √(2c(high - low)), or E X - c from half the width up."""
+        """High - √(2c(high - low)), or E X - c from half the width up."""
         width = self.high - self.low
         if cost > 0.5 * width:
             return self.mean - cost
         return self.high - math.sqrt(2.0 * cost * width)
 
     def backup_value(self, cost: float) -> float:
-        """low + √(2c(high - low)), or E X + c from half the width up."""
+        """Low + √(2c(high - low)), or E X + c from half the width up."""
         return self.low + self.high - self.reservation_value(cost)
 
     def quantile(self, prob: Array) -> Array:
@@ -140,7 +141,7 @@ class Exponential(Law):
         return -math.log(scaled) / self.rate if scaled <= 1 else self.mean - cost
 
     def backup_value(self, cost: float) -> float:
-        """t / rate with t - 1 + e^-t = rate·c, by Newton's method from below."""
+        """T / rate with t - 1 + e^-t = rate·c, by Newton's method from below."""
         scaled = self.rate * cost
         t = max(math.sqrt(2.0 * scaled), scaled)
         for _ in range(100):
@@ -191,7 +192,7 @@ class Normal(Law):
         return float(self.centre)
 
     def reservation_value(self, cost: float) -> float:
-        """centre - sd·u, where φ(u) + uΦ(u) = c / sd is solved in logarithms."""
+        """Centre - sd·u, where φ(u) + uΦ(u) = c / sd is solved in logarithms."""
         if cost == 0:
             return math.inf
         wanted = math.log(cost) - math.log(self.sd)
@@ -238,7 +239,9 @@ class Frozen(Law):
         with np.errstate(all="ignore"):
             mean = float(self.dist.mean())
         if not math.isfinite(mean):
-            raise ConfigError(f"the mean must be finite, or no reservation value exists; got {mean}")
+            raise ConfigError(
+                f"the mean must be finite, or no reservation value exists; got {mean}"
+            )
 
     @property
     def mean(self) -> float:
@@ -278,7 +281,7 @@ class Frozen(Law):
         upper, lower = self.dist.sf(edges), self.dist.cdf(edges)
         probs = np.where(edges[:-1] > self.mean, upper[:-1] - upper[1:], lower[1:] - lower[:-1])
         means = np.empty(len(probs))
-        for k, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for k, (a, b) in enumerate(itertools.pairwise(edges)):
             if math.isfinite(a):
                 rest = 0.0 if b == math.inf else (b - a) * upper[k + 1]
                 excess = _integral(self.dist.sf, a, b) - rest
@@ -326,6 +329,7 @@ class Frozen(Law):
             step *= 2.0
             near = self.mean + sign * step
         wanted = math.log(cost)
+
         def height(g: float) -> float:
             found = excess(g)
             return math.log(found) - wanted if found > 0 else -800.0 - abs(wanted)
@@ -352,7 +356,7 @@ class Frozen(Law):
 
 
 def _linear_excess(t: float) -> float:
-    """t - 1 + e^-t, by its series where the terms cancel."""
+    """T - 1 + e^-t, by its series where the terms cancel."""
     if t > 0.5:
         return t + math.expm1(-t)
     term, total = 0.5 * t * t, 0.0

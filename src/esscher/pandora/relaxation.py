@@ -1,4 +1,4 @@
-"""A bound for one backup box that charges for what has to be seen before it is decided.
+r"""A bound for one backup box that charges for what has to be seen before it is decided.
 
 W(R, β_j) would be earned if box j could be decided with all of R known. Write D(R) for what the
 optimum A(R) falls short of that. Opening i before j loses

@@ -1,6 +1,4 @@
-"""What can be settled before any search: boxes never opened, boxes opened first, boxes never
-opened before the rest is decided.
-"""
+"""What can be settled before any search: which boxes are never opened, first, or only late."""
 
 from __future__ import annotations
 
@@ -159,4 +157,5 @@ def _gain(grid: Grid, j: int, whole: Array, known: Array) -> Array:
     lost = (grid.gaps - low) * (1.0 - known[:-1])
     back = np.append(np.cumsum((rare + lost * row[:-1])[::-1])[::-1], 0.0)
     compared = grid.search(row) - mean + back - lost.sum()
-    return np.maximum(np.minimum(simple, compared), 0.0)
+    found: Array = np.maximum(np.minimum(simple, compared), 0.0)
+    return found

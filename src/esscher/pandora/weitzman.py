@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from esscher.errors import ConfigError
 
 if TYPE_CHECKING:
+    from esscher.pandora.box import Box
     from esscher.pandora.instance import PandoraInstance
 
 __all__ = ["TIE", "Grid", "GridBox", "opening_order", "weitzman_value"]
@@ -69,26 +70,23 @@ class Grid:
         sigmas = np.array([box.sigma - self.base for box in instance.boxes])
         self.points: Array = np.unique(np.maximum(np.concatenate([[0.0], sigmas, *shifted]), 0.0))
         self.boxes = tuple(
-            self._box(box.cost, box.mean, box.beta, values, float(sigma), box.probs)
+            self._box(box, values, float(sigma))
             for box, values, sigma in zip(instance.boxes, shifted, sigmas, strict=True)
         )
 
-    def _box(
-        self, cost: float, mean: float, beta: float, values: Array, sigma: float, probs: Array
-    ) -> GridBox:
+    def _box(self, box: Box, values: Array, sigma: float) -> GridBox:
         capped = np.maximum(np.minimum(values, sigma), 0.0)
         low, first = np.unique(np.searchsorted(self.points, capped), return_index=True)
-        below = np.cumsum(probs)
-        cdf = np.append(below[first[1:] - 1], 1.0)
+        below = np.cumsum(box.probs)
         return GridBox(
-            cost,
-            mean - self.base,
+            box.cost,
+            box.mean - self.base,
             sigma,
-            beta - self.base,
-            probs,
+            box.beta - self.base,
+            box.probs,
             np.searchsorted(self.points, np.maximum(values, 0.0)),
             low,
-            cdf,
+            np.append(below[first[1:] - 1], 1.0),
         )
 
     def __len__(self) -> int:
