@@ -10,19 +10,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from esscher.errors import ConfigError
-from esscher.pandora.bounds import upper_bound
+from esscher.pandora.branch_and_bound import Bounded
 from esscher.pandora.exact import Found, committing_certificate
-from esscher.pandora.instance import PandoraInstance
 from esscher.pandora.policy import order_value
-from esscher.pandora.result import Result, relative_gap
 from esscher.pandora.scheme import Scheme
-from esscher.pandora.screening import Backup, Reduced, candidates, reduce, with_backup
-from esscher.pandora.weitzman import Grid, weitzman_value
+from esscher.pandora.screening import Backup, Reduced, candidates, with_backup
+from esscher.pandora.weitzman import Grid
 
-__all__ = ["solve_ptas"]
+__all__ = ["approximation_scheme"]
 
 
 @dataclass
@@ -63,58 +61,45 @@ class _Search:
         return ahead.inverse(self.best.value / (1 - self.eps)) - 2 * scheme.delta
 
 
-def solve_ptas(
-    instance: PandoraInstance,
+def approximation_scheme(
+    reduced: Reduced,
+    upper: float,
     eps: float,
     *,
     time_limit: float | None = None,
     tell: Callable[[str], None] | None = None,
-) -> Result:
-    """A policy worth (1 - ε) of the optimum, both counted from the floor of the instance.
-
-    The floor is the outside option, or the largest mean of a box that no policy opens.
+) -> Bounded:
+    """A policy worth (1 - ε) of the optimum, both counted from the base of the grid.
 
     Args:
-        instance: the boxes; inspection is nonobligatory.
+        reduced: the instance.
+        upper: a bound on every policy, from the base of the grid.
         eps: ε in (0, 1).
         time_limit: seconds after which the best policy so far is given back, with the bound known
             by then; None for none.
         tell: is told the cost before the work begins.
 
     Raises:
-        ConfigError: if eps is not in (0, 1), the time limit is negative, or inspection is
-            obligatory.
+        ConfigError: if eps is not in (0, 1).
     """
-    _check(instance, eps, time_limit)
-    began = time.monotonic()
-    end = math.inf if time_limit is None else began + time_limit
-    reduced = reduce(instance)
-    first = committing_certificate(reduced)
-    search = _Search(reduced.grid, eps, end, first)
+    if not 0 < eps < 1:
+        raise ConfigError(f"the approximation scheme needs eps in (0, 1), got {eps}")
+    end = math.inf if time_limit is None else time.monotonic() + time_limit
+    grid, first = reduced.grid, committing_certificate(reduced)
+    search = _Search(grid, eps, end, first)
     if first.value > 0:
-        backups = [
-            with_backup(reduced.grid, j, bound)
-            for bound, j in candidates(reduced.grid, first.value / (1 - eps))
-        ]
-        schemes = [Scheme(reduced.grid, one, first.value, eps) for one in backups]
+        found = candidates(grid, first.value / (1 - eps))
+        backups = [with_backup(grid, j, bound) for bound, j in found]
+        schemes = [Scheme(grid, one, first.value, eps) for one in backups]
         if tell is not None:
             tell(_cost(schemes))
         for scheme, one in zip(schemes, backups, strict=True):
             search.go_through(scheme, one)
-    found = _result(instance, reduced, search, first.value)
-    return replace(found, seconds=time.monotonic() - began)
-
-
-def _check(instance: PandoraInstance, eps: float, time_limit: float | None) -> None:
-    if not 0 < eps < 1:
-        raise ConfigError(f"the approximation scheme needs eps in (0, 1), got {eps}")
-    if time_limit is not None and time_limit < 0:
-        raise ConfigError(f"time_limit must be at least 0 seconds, got {time_limit}")
-    if instance.inspection != "nonobligatory":
-        raise ConfigError(
-            "the approximation scheme is for nonobligatory inspection; with obligatory inspection "
-            "method weitzman is exact"
-        )
+    best = search.best
+    if search.complete:
+        upper = min(upper, best.value / (1 - eps))
+    counted = Found(best.value, best.order, best.backup, search.states)
+    return Bounded(counted, max(upper, best.value), search.complete)
 
 
 class _Prefix:
@@ -157,30 +142,4 @@ def _cost(schemes: list[Scheme]) -> str:
     return (
         f"{len(plans)} backup boxes; at most {worst.boxes} boxes in {worst.blocks} blocks of "
         f"{worst.levels} levels, {worst.statistics} statistics: fewer than 10^{total:.0f} states"
-    )
-
-
-def _result(
-    instance: PandoraInstance, reduced: Reduced, search: _Search, committing: float
-) -> Result:
-    policy = reduced.policy(search.best.order, search.best.backup)
-    value, base, bound = policy.value, reduced.grid.base, upper_bound(instance)
-    note = "not all guesses were gone through; the bound is that of the boxes one by one"
-    if search.complete:
-        bound = min(bound, base + (value - base) / (1 - search.eps))
-        note = "no guess is left that could beat it by more than eps"
-    bound = max(bound, value)
-    gap = relative_gap(value, bound)
-    return Result(
-        value=value,
-        upper_bound=bound,
-        gap=gap,
-        certified=gap <= search.eps * (1 + 1e-9),
-        method="ptas",
-        policy=policy,
-        weitzman=weitzman_value(instance),
-        committing=base + committing,
-        seconds=0.0,
-        work=search.states,
-        note=note,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from esscher.pandora.exact import (
 )
 from esscher.pandora.instance import PandoraInstance
 from esscher.pandora.policy import TwoPhasePolicy
+from esscher.pandora.ptas import approximation_scheme
 from esscher.pandora.result import Result, relative_gap
 from esscher.pandora.screening import Reduced, reduce
 
@@ -41,6 +41,7 @@ class _Task:
     eps: float
     time_limit: float | None
     max_bytes: int
+    tell: Callable[[str], None] | None
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ def solve(
     instance: PandoraInstance,
     eps: float = 1e-3,
     method: Method = "auto",
+    *,
     time_limit: float | None = None,
     max_bytes: int = MAX_BYTES,
+    tell: Callable[[str], None] | None = None,
 ) -> Result:
     """The best policy, its value, and an upper bound on the value of every policy.
 
@@ -74,10 +77,11 @@ def solve(
         method: "exact" is the table with every box told apart, "types" the one that counts boxes
             alike, "bnb" branch and bound, "ptas" the approximation scheme, "committing" and
             "weitzman" those policies with the bound that needs no search.
-        time_limit: seconds for branch and bound, > 0; None for no limit. The exact table does not
-            look at the time.
+        time_limit: seconds for branch and bound and for the scheme, > 0; None for no limit. The
+            exact table does not look at the time.
         max_bytes: of the exact table, 8 bytes a state: 2^22 states fit in the default 64 MiB,
             24 boxes that cannot be screened need 2^27.
+        tell: is told what the approximation scheme may cost before it begins.
 
     Raises:
         ConfigError: if a setting is out of range, or an exact table asked for does not fit; the
@@ -96,7 +100,7 @@ def solve(
         committing = reduced.grid.base + start.value
         bound = reduced.grid.base + without_search(reduced.grid)
         answer = _METHODS[method](
-            _Task(instance, reduced, start, bound, eps, time_limit, max_bytes)
+            _Task(instance, reduced, start, bound, eps, time_limit, max_bytes, tell)
         )
     value = answer.policy.value
     upper = max(value, answer.upper)
@@ -105,7 +109,7 @@ def solve(
         value,
         upper,
         gap,
-        gap <= eps,
+        gap <= eps * (1 + 1e-9),
         answer.method,
         answer.policy,
         weitzman,
@@ -160,9 +164,19 @@ def _weitzman(task: _Task) -> _Answer:
 
 
 def _ptas(task: _Task) -> _Answer:
-    scheme = importlib.import_module("esscher.pandora.ptas")
-    found: Result = scheme.solve_ptas(task.instance, task.eps, time_limit=task.time_limit)
-    return _Answer(found.policy, found.upper_bound, found.work, found.note, "ptas")
+    grid = task.reduced.grid
+    bounded = approximation_scheme(
+        task.reduced,
+        task.bound - grid.base,
+        task.eps,
+        time_limit=task.time_limit,
+        tell=task.tell,
+    )
+    note = "no guess is left that could beat it by more than eps"
+    if not bounded.finished:
+        note = "stopped before all guesses were gone through; bound without search"
+    policy = _policy(task, bounded.found)
+    return _Answer(policy, grid.base + bounded.upper, bounded.found.states, note, "ptas")
 
 
 def _policy(task: _Task, found: Found) -> TwoPhasePolicy:
