@@ -259,7 +259,7 @@ class Frozen(Law):
             return self._finite(cost)[0]
         if cost == 0:
             return float(self.dist.support()[1])
-        return self._root(cost, self._above, 1.0)
+        return self._root(cost, self._above, self.dist.sf, 1.0)
 
     def backup_value(self, cost: float) -> float:
         """The root of E(g - X)⁺ = c; among atoms as a finite law has it."""
@@ -267,7 +267,7 @@ class Frozen(Law):
             return self._finite(cost)[1]
         if cost == 0:
             return float(self.dist.support()[0])
-        return self._root(cost, self._below, -1.0)
+        return self._root(cost, self._below, self.dist.cdf, -1.0)
 
     def quantile(self, prob: Array) -> Array:
         """As scipy has it."""
@@ -320,23 +320,28 @@ class Frozen(Law):
             return g - self.mean
         return _integral(self.dist.cdf, float(low), g) if g > low else 0.0
 
-    def _root(self, cost: float, excess: Any, sign: float) -> float:
-        """Both excesses reach any cost within it of the mean on one side; double on the other."""
-        far = self.mean - sign * cost
-        step = max(cost, abs(self.mean), 1.0)
-        near = self.mean + sign * step
-        while excess(near) > cost:
-            step *= 2.0
-            near = self.mean + sign * step
-        wanted = math.log(cost)
+    def _root(self, cost: float, excess: Any, mass: Any, sign: float) -> float:
+        """Newton's method in logarithms, held within a bracket.
 
-        def height(g: float) -> float:
+        Both excesses are at least the cost at that distance from the mean, on one side; on the
+        other the distance is doubled until they are below it.
+        """
+        far, step = self.mean - sign * cost, max(cost, abs(self.mean), 1.0)
+        while excess(self.mean + sign * step) > cost:
+            far, step = self.mean + sign * step, 2.0 * step
+        near, g = self.mean + sign * step, far
+        for _ in range(200):
             found = excess(g)
-            return math.log(found) - wanted if found > 0 else -800.0 - abs(wanted)
-
-        if height(far) <= 0:
-            return far
-        return float(optimize.brentq(height, *sorted((far, near)), xtol=1e-14, rtol=1e-14))
+            height = math.log(found / cost) if found > 0 else -math.inf
+            far, near = (g, near) if height >= 0 else (far, g)
+            slope = float(mass(g)) / found if found > 0 else 0.0
+            new = g + sign * height / slope if slope > 0 else near
+            if not min(far, near) < new < max(far, near):
+                new = 0.5 * (far + near)
+            if abs(height) <= 1e-13 or abs(new - g) <= 1e-14 * abs(g):
+                break
+            g = new
+        return float(g)
 
     def _atoms(self) -> tuple[Array, Array]:
         low, high = (float(end) for end in self.dist.support())

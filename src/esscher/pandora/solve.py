@@ -25,6 +25,7 @@ from esscher.pandora.instance import PandoraInstance
 from esscher.pandora.policy import TwoPhasePolicy
 from esscher.pandora.result import Result, relative_gap
 from esscher.pandora.screening import Reduced, reduce
+from esscher.pandora.weitzman import TIE
 
 __all__ = ["METHODS", "solve"]
 
@@ -105,7 +106,7 @@ def solve(
         value,
         upper,
         gap,
-        gap <= eps,
+        gap <= eps + TIE,
         answer.method,
         answer.policy,
         weitzman,
