@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from esscher.pandora.weitzman import Grid
 
-__all__ = ["Lattice", "Member"]
+__all__ = ["Lattice", "Member", "Solved"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
