@@ -94,8 +94,8 @@ class Relaxation:
         self.share = np.array([self._shares(i, below) for i in problem.pool])
         self.cover = np.array([self._cover(i) for i in problem.pool]).reshape(-1, len(grid.gaps))
         rows: Array = np.array([grid.row(i)[:-1] for i in problem.pool], dtype=float)
-        rows = np.maximum(rows, LEAST).reshape(len(problem.pool), len(grid.gaps))
-        self.depth: Array = -np.log(rows)
+        shape = (len(problem.pool), len(grid.gaps))
+        self.depth: Array = -np.log(np.maximum(rows.reshape(shape), LEAST))
 
     def _loss(self, i: int) -> float:
         """l_i, where (min(x, Z) - σ)⁺ is, in expectation over Z, ∫_σ^x P(Z > q) dq for x > σ."""
@@ -109,8 +109,8 @@ class Relaxation:
     def _cover(self, i: int) -> Array:
         """[K - 1] P(X_i > q) from σ_i on, in the cells."""
         grid, box = self.grid, self.grid.boxes[i]
-        mass = np.bincount(box.columns, weights=box.probs, minlength=len(grid))
-        found: Array = 1.0 - np.cumsum(mass)[:-1]
+        mass = np.bincount(box.columns, box.probs, len(grid)).astype(float)
+        found = 1.0 - np.cumsum(mass)[:-1]
         return np.where(grid.points[:-1] >= box.sigma, np.maximum(found, 0.0), 0.0)
 
     def _shares(self, i: int, below: Array) -> Array:
