@@ -170,7 +170,7 @@ class Box:
         Raises:
             ConfigError: naming the box, if its mean is not finite.
         """
-        return cls._named(name, lambda: _laws().Frozen(dist), cost, n_atoms)
+        return cls._named(name, lambda: _frozen(dist), cost, n_atoms)
 
     @classmethod
     def from_law(cls, law: Law, cost: float, name: str = "", n_atoms: int = 64) -> Box:
@@ -216,6 +216,12 @@ def _laws() -> Any:
     from esscher.pandora import law  # noqa: PLC0415
 
     return law
+
+
+def _frozen(dist: Any) -> Law:
+    from esscher.pandora.frozen import Frozen  # noqa: PLC0415
+
+    return Frozen(dist)
 
 
 def _law(values: ArrayLike, probs: ArrayLike, label: str) -> tuple[Array, Array]:

@@ -189,32 +189,37 @@ class _Search:
         path: _Step | None = None
         for i, search in reversed(steps):
             path = _Step(path, i, self.grid.boxes[i].cost, self.grid.boxes[i].probs, search)
-        bound = float(_carried(path, np.array([top]))[0][0])
+        bound = float(_carried(path, np.array([top]), np.ones(1))[0][0])
         return bound, _Node(self, path, self.problem.pool), short.order
 
     def expand(self, node: _Node, bound: float) -> float:
         """Push the children of a node; the largest value of stopping in one of them."""
-        pool, grid, run = node.pool, self.grid, self.run
+        pool, run = node.pool, self.run
         chosen = [k for k, i in enumerate(pool) if self._first_of_kind(i, pool)]
         short = self.relaxation.shortfall(pool)
         table, at_beta = self._tables(pool)
         low = np.maximum(table[:, 0], self.mean)
         high = np.maximum(at_beta - short.without, low)
         self._try(node, short.order)
+        steps = [self._step(node.path, pool[k], table[k]) for k in range(len(pool))]
+        lows, slopes = _opened(steps, low)
+        highs, _ = _opened(steps, high)
+        lows, slopes = _carried(node.path, lows, slopes)
+        highs, _ = _carried(node.path, highs, slopes)
         stopped = -math.inf
         for k in chosen:
-            i = pool[k]
-            box = grid.boxes[i]
-            step = _Step(node.path, i, box.cost, box.probs, table[k, box.columns])
-            ends, slope = _carried(step, np.array([low[k], high[k]]))
-            stopped = max(stopped, float(ends[0]))
+            stopped = max(stopped, float(lows[k]))
             left = (*pool[:k], *pool[k + 1 :])
             if self.mean >= table[k, 0]:
-                run.offer(float(ends[0]), _boxes(step), self.problem.box)
-            rise = np.array([high[k] - low[k], ends[1] - ends[0]])
-            if left and not self._dominated(left, float(ends[0]), slope, rise):
-                run.push(min(bound, float(ends[1])), _Node(self, step, left))
+                run.offer(float(lows[k]), _boxes(steps[k]), self.problem.box)
+            rise = (high[k] - low[k], highs[k] - lows[k])
+            if left and not self._dominated(left, float(lows[k]), float(slopes[k]), rise):
+                run.push(min(bound, float(highs[k])), _Node(self, steps[k], left))
         return stopped
+
+    def _step(self, before: _Step | None, i: int, table: Array) -> _Step:
+        box = self.grid.boxes[i]
+        return _Step(before, i, box.cost, box.probs, table[box.columns])
 
     def _tables(self, pool: tuple[int, ...]) -> tuple[Array, Array]:
         """([m, K] W of the pool without each box, [m] its value at β), the rest included."""
@@ -238,7 +243,9 @@ class _Search:
     def _first_of_kind(self, i: int, pool: tuple[int, ...]) -> bool:
         return next(k for k in pool if self.kinds[k] == self.kinds[i]) == i
 
-    def _dominated(self, left: tuple[int, ...], low: float, slope: float, rise: Array) -> bool:
+    def _dominated(
+        self, left: tuple[int, ...], low: float, slope: float, rise: tuple[float, float]
+    ) -> bool:
         """Whether another path to the same pool is worth at least as much, whatever A is.
 
         What a path makes of A is convex: the tangent at the lower end bounds the other from
@@ -256,12 +263,21 @@ def _kinds(reduced: Reduced, problem: Backup) -> dict[int, object]:
     return {i: reduced.original.box(reduced.names[i]).type_key for i in problem.pool}
 
 
-def _carried(step: _Step | None, value: Array) -> tuple[Array, float]:
-    """(values at the start of what is worth `value` at the end of a path, slope at the first)."""
-    slope = 1.0
+def _opened(steps: list[_Step], value: Array) -> tuple[Array, Array]:
+    """([m] values before each step of what is worth `value` after it, [m] their slopes)."""
+    found, slope = np.empty(len(steps)), np.empty(len(steps))
+    for k, step in enumerate(steps):
+        found[k] = -step.cost + step.probs @ np.maximum(value[k], step.search)
+        slope[k] = step.probs @ (step.search <= value[k])
+    return found, slope
+
+
+def _carried(step: _Step | None, value: Array, slope: Array) -> tuple[Array, Array]:
+    """([m] values at the start of what is worth `value` at the end of a path, [m] slopes)."""
     while step is not None:
-        slope *= float(step.probs[step.search <= value[0]].sum())
-        value = -step.cost + step.probs @ np.maximum(value[None, :], step.search[:, None])
+        below = step.search[:, None] <= value[None, :]
+        slope = slope * (step.probs @ below)
+        value = -step.cost + step.probs @ np.where(below, value[None, :], step.search[:, None])
         step = step.before
     return value, slope
 

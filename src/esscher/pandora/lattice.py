@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from esscher.pandora.weitzman import Grid
 
-__all__ = ["Lattice", "Member"]
+__all__ = ["Lattice", "Member", "Solved"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -144,7 +144,7 @@ class _Side:
         for m, z in zip(members, sizes, strict=True):
             powers = np.cumprod(np.repeat(m.cdf[:, None], z - 1, axis=1), axis=1)
             powers = np.concatenate([np.ones((cells, 1)), powers], axis=1)
-            cdf = (powers[:, :, None] * cdf[:, None, :]).reshape(cells, -1)
+            cdf = (powers[:, :, None] * cdf[:, None, :]).reshape(cells, z * cdf.shape[1])
         self.cdf: Array = np.ascontiguousarray(cdf[:, self.order])
         self.sizes = sizes
 

@@ -25,6 +25,7 @@ from esscher.pandora.policy import TwoPhasePolicy
 from esscher.pandora.ptas import approximation_scheme
 from esscher.pandora.result import Result, relative_gap
 from esscher.pandora.screening import Reduced, reduce
+from esscher.pandora.weitzman import TIE
 
 __all__ = ["METHODS", "solve"]
 
@@ -109,7 +110,7 @@ def solve(
         value,
         upper,
         gap,
-        gap <= eps * (1 + 1e-9),
+        gap <= eps + TIE,
         answer.method,
         answer.policy,
         weitzman,

@@ -29,6 +29,9 @@ Index = NDArray[np.int64]
 TIE = 1e-12
 """Values closer than this, relative to the largest value, count as equal."""
 
+ROWS = 2**22
+"""Numbers in the distribution functions of all boxes up to which they are kept."""
+
 
 @dataclass(frozen=True)
 class GridBox:
@@ -69,6 +72,7 @@ class Grid:
         shifted = [box.values - self.base for box in instance.boxes]
         sigmas = np.array([box.sigma - self.base for box in instance.boxes])
         self.points: Array = np.unique(np.maximum(np.concatenate([[0.0], sigmas, *shifted]), 0.0))
+        self._rows: dict[int, Array] = {}
         self.boxes = tuple(
             self._box(box, values, float(sigma))
             for box, values, sigma in zip(instance.boxes, shifted, sigmas, strict=True)
@@ -108,7 +112,15 @@ class Grid:
         return TIE * self.scale
 
     def row(self, i: int) -> Array:
-        """[K] P(κ_i ≤ ·)."""
+        """[K] P(κ_i ≤ ·); not to be written to."""
+        if i not in self._rows:
+            row = self._row(i)
+            if len(self.boxes) * len(self.points) > ROWS:
+                return row
+            self._rows[i] = row
+        return self._rows[i]
+
+    def _row(self, i: int) -> Array:
         box = self.boxes[i]
         return np.repeat(
             np.concatenate([[0.0], box.cdf]),
