@@ -34,7 +34,7 @@ SMALL = 2**14
 """Backups with no more states than this are solved by their table."""
 CAPS = (0.01, 0.05, 0.3)
 """Caps on the shortfall that the relaxation tries, relative to the incumbent."""
-LOCAL_SHARE = 0.2
+LOCAL_SHARE = 0.05
 """Share of the time limit that local search may take for one backup."""
 
 
