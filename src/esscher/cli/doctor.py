@@ -16,6 +16,7 @@ EXTRAS = {
     "lm": ("accelerate", "peft", "tokenizers", "transformers"),
     "sklearn": ("scikit-learn",),
     "parquet": ("pyarrow",),
+    "rl": ("gymnasium", "h5py", "mujoco"),
     "ray": ("ray",),
     "vllm": ("vllm",),
 }
