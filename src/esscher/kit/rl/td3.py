@@ -33,6 +33,7 @@ __all__ = [
     "TD3State",
     "TargetView",
     "check_finite",
+    "descend",
     "init",
     "move_actor",
     "polyak",
@@ -240,9 +241,7 @@ def step(state: TD3State, batch: Batch, config: TD3Config, hooks: Hooks = Hooks(
     q1, q2 = state.critic(batch.pair)
     loss = (q1 - target).square().mean() + (q2 - target).square().mean()
     value = check_finite(loss, "critic loss", state.done)
-    state.critic_optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    state.critic_optimiser.step()
+    descend(loss, list(state.critic.parameters()), state.critic_optimiser)
     moved = None
     if (state.done + 1) % config.policy_delay == 0:
         moved = _actor_step(state, batch, hooks)
@@ -288,11 +287,15 @@ def move_actor(
         NumericsError: if the loss is not finite.
     """
     value = check_finite(loss, "actor loss", done)
-    parameters = list(actor.parameters())
+    descend(loss, list(actor.parameters()), optimiser)
+    return value
+
+
+def descend(loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
+    """One step of an optimiser along the gradient in its own parameters, forming no others."""
     for parameter, slope in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         parameter.grad = slope
     optimiser.step()
-    return value
 
 
 def polyak(slow: list[Tensor], online: list[Tensor], tau: float) -> None:

@@ -83,7 +83,8 @@ class CVAE(BehaviourDensity):
     def _decode(self, obs: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         given = torch.cat([obs.expand(len(z), *obs.shape), z], 2)
         mean, std = cast("Tensor", self.decoder(given)).chunk(2, 2)
-        return 1.05 * mean.tanh(), self.std_floor + functional.softplus(std - 1)
+        # Narrow at first: a wide decoder learns to pass the code over.
+        return 1.05 * mean.tanh(), self.std_floor + functional.softplus(std - 3)
 
 
 def _normal(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:

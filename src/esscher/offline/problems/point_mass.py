@@ -31,13 +31,13 @@ __all__ = [
     "shortest_path",
 ]
 
-START, GOAL, CENTRE = (0.0, -0.8), (0.0, 0.8), (0.05, 0.0)
+START, GOAL, CENTRE = (0.0, -0.6), (0.0, 0.6), (0.05, 0.0)
 RADIUS, REACH, SPEED = 0.35, 0.1, 0.1
-JITTER = 0.03
+JITTER = 0.01
 HORIZON = 60
 STEP_COST = 0.02
-_CLEAR = 0.12
-"""How far from the obstacle experts pass."""
+_CLEAR = {-1: (0.1, 0.22), 1: (0.2, 0.4)}
+"""How far from the obstacle the left and the right expert pass: every copy keeps its own way."""
 
 Floats = NDArray[np.float32]
 
@@ -114,15 +114,17 @@ def move(
     return reached, collided, at_goal
 
 
-def expert(side: int, noise: float, rng: np.random.Generator) -> Policy:
+def expert(side: int, n: int, noise: float, rng: np.random.Generator) -> Policy:
     """Head past the obstacle on one side at full speed, then for the goal, with noise.
 
     Args:
         side: -1 for left, 1 for right.
+        n: copies it acts in; each passes at a distance of its own.
         noise: standard deviation of the action.
-        rng: of the noise.
+        rng: of distances and noise.
     """
-    beside = np.array([CENTRE[0] + side * (RADIUS + _CLEAR), CENTRE[1]])
+    aside = CENTRE[0] + side * (RADIUS + rng.uniform(*_CLEAR[side], n))
+    beside = np.stack([aside, np.full(n, CENTRE[1])], 1)
 
     def act(obs: Floats) -> Floats:
         aim = np.where(obs[:, 1:] < CENTRE[1] - SPEED / 2, beside, np.asarray(GOAL))
@@ -139,7 +141,7 @@ def point_mass_data(episodes: int = 200, seed: int = 0, noise: float = 0.1) -> M
     streams, parts = Streams(seed), []
     for number, (name, side) in enumerate((("left", -1), ("right", 1))):
         env = PointMass(50, streams.numpy("starts", name))
-        policy = expert(side, noise, streams.numpy("noise", name))
+        policy = expert(side, env.n, noise, streams.numpy("noise", name))
         rows = rollout(env, policy, episodes // 2, policy_id=number)
         parts.append((_dataset(rows), episodes // 2))
     return MixedDataset.mix(parts, by="episodes", seed=seed)
