@@ -28,7 +28,7 @@ _PLACES = {
     "OfflineConfig": "config",
     "TD3Offline": "learners",
     "configuration": "config",
-    "fit": "fit",
+    "fit": "training",
 }
 
 

@@ -20,8 +20,6 @@ from esscher.offline.config import OfflineConfig, configuration
 from esscher.offline.coverage import coverage
 from esscher.offline.data import MixedDataset
 from esscher.offline.demo import run_demo
-from esscher.offline.fit import Evaluate, FitResult
-from esscher.offline.fit import fit as fit_policy
 from esscher.offline.options import (
     CollectOptions,
     CompareOptions,
@@ -33,6 +31,8 @@ from esscher.offline.options import (
 )
 from esscher.offline.prepare import prepare
 from esscher.offline.report import compare_report, fit_report, inspect_report
+from esscher.offline.training import Evaluate, FitResult
+from esscher.offline.training import fit as fit_policy
 
 __all__ = ["collect", "compare", "demo", "evaluate", "fit", "inspect", "mix"]
 

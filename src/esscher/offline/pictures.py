@@ -14,8 +14,8 @@ from esscher.kit.runs.figures import COLOURS, Series, line_figure
 from esscher.kit.runs.seeds import Streams
 from esscher.offline.data import MixedDataset
 from esscher.offline.densities.base import BehaviourDensity
-from esscher.offline.fit import FitResult
 from esscher.offline.problems.point_mass import CENTRE, GOAL, RADIUS, START, PointMass
+from esscher.offline.training import FitResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,8 +16,8 @@ from esscher.kit.runs.report import Card, Missing, Report
 from esscher.kit.runs.seeds import Streams
 from esscher.offline.data import MixedDataset
 from esscher.offline.densities.fit import calibration_levels
-from esscher.offline.fit import FitResult
 from esscher.offline.prepare import Prepared
+from esscher.offline.training import FitResult
 
 __all__ = ["compare_report", "fit_report", "inspect_report"]
 

@@ -14,12 +14,12 @@ from esscher.kit.rl.evaluate import seed_estimate
 from esscher.kit.rl.rollout import rollout
 from esscher.kit.runs.seeds import Streams
 from esscher.offline.config import OfflineConfig, configuration
-from esscher.offline.fit import FitResult, train
 from esscher.offline.learners import TD3Offline
 from esscher.offline.prepare import Prepared, prepare
 from esscher.offline.problems.bandit import bandit_data, bandit_scores
 from esscher.offline.problems.grid import grid_optimum
 from esscher.offline.problems.point_mass import PointMass, point_mass_data, point_mass_scores
+from esscher.offline.training import FitResult, train
 
 __all__ = [
     "BANDIT_SIZE",

@@ -14,6 +14,8 @@ from esscher.offline.densities.base import BehaviourDensity
 
 __all__ = ["CVAE"]
 
+RAMP = 400
+
 
 class CVAE(BehaviourDensity):
     """a ~ N(f(s, z), diag g(s, z)²), z ~ N(0, I) of 2m dimensions, with an encoder q(z|s, a).
@@ -48,6 +50,7 @@ class CVAE(BehaviourDensity):
     ) -> None:
         super().__init__()
         self.action_dim, self.std_floor, self.latent = action_dim, std_floor, 2 * action_dim
+        self._calls = 0
         self.encoder = mlp((obs_dim + action_dim, width, width, 2 * self.latent), rng=rng)
         self.decoder = mlp((obs_dim + self.latent, width, width, 2 * action_dim), rng=rng)
         self.register_buffer("noise", torch.randn(draws, 1, self.latent, generator=rng))
@@ -58,9 +61,14 @@ class CVAE(BehaviourDensity):
         return torch.logsumexp(terms, 0) - math.log(len(terms))
 
     def loss(self, obs: Tensor, action: Tensor, rng: torch.Generator) -> Tensor:
-        """Minus the mean evidence lower bound, with fresh noise."""
+        """Minus the mean evidence lower bound, with fresh noise.
+
+        The code's price grows from 0 to 1 over the first `RAMP` calls; else a decoder that has not
+        learnt to use the code yet never does.
+        """
+        self._calls += 1
         noise = torch.randn(1, len(obs), self.latent, generator=rng)
-        return -self._terms(obs, action, noise).mean()
+        return -self._terms(obs, action, noise, min(1.0, self._calls / RAMP)).mean()
 
     @torch.no_grad()
     def sample(self, obs: Tensor, n: int, rng: torch.Generator) -> Tensor:
@@ -68,16 +76,16 @@ class CVAE(BehaviourDensity):
         mean, std = self._decode(obs, torch.randn(n, len(obs), self.latent, generator=rng))
         return mean + std * torch.randn(mean.shape, generator=rng)
 
-    def _terms(self, obs: Tensor, action: Tensor, noise: Tensor) -> Tensor:
-        """[L, B] log p(a|s, z) + log p(z) - log q(z|s, a) at z drawn from q."""
+    def _terms(self, obs: Tensor, action: Tensor, noise: Tensor, price: float = 1.0) -> Tensor:
+        """[L, B] log p(a|s, z) + price · (log p(z) - log q(z|s, a)) at z drawn from q."""
         code, log_std = self.encoder(torch.cat([obs, action], 1)).chunk(2, 1)
-        log_std = log_std.clamp(-5, 3)
+        log_std = (log_std - 2).clamp(-5, 3)
         z = code + log_std.exp() * noise
         mean, std = self._decode(obs, z)
         likelihood = _normal(action, mean, std)
         prior = -0.5 * z.square().sum(-1)
         posterior = (-0.5 * noise.square() - log_std).sum(-1)
-        terms: Tensor = likelihood + prior - posterior
+        terms: Tensor = likelihood + price * (prior - posterior)
         return terms
 
     def _decode(self, obs: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

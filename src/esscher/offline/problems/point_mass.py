@@ -33,11 +33,13 @@ __all__ = [
 
 START, GOAL, CENTRE = (0.0, -0.6), (0.0, 0.6), (0.05, 0.0)
 RADIUS, REACH, SPEED = 0.35, 0.1, 0.1
-JITTER = 0.01
+JITTER = 0.003
 HORIZON = 60
 STEP_COST = 0.02
-_CLEAR = {-1: (0.1, 0.22), 1: (0.2, 0.4)}
+_CLEAR = {-1: (0.07, 0.17), 1: (0.1, 0.3)}
 """How far from the obstacle the left and the right expert pass: every copy keeps its own way."""
+_GAIN = 5.0
+"""How fast experts come back to their way, per unit of y."""
 
 Floats = NDArray[np.float32]
 
@@ -115,7 +117,7 @@ def move(
 
 
 def expert(side: int, n: int, noise: float, rng: np.random.Generator) -> Policy:
-    """Head past the obstacle on one side at full speed, then for the goal, with noise.
+    """Follow half a wave past the obstacle on one side, at full speed, with noise.
 
     Args:
         side: -1 for left, 1 for right.
@@ -124,19 +126,20 @@ def expert(side: int, n: int, noise: float, rng: np.random.Generator) -> Policy:
         rng: of distances and noise.
     """
     aside = CENTRE[0] + side * (RADIUS + rng.uniform(*_CLEAR[side], n))
-    beside = np.stack([aside, np.full(n, CENTRE[1])], 1)
+    rate = math.pi / (GOAL[1] - START[1])
 
     def act(obs: Floats) -> Floats:
-        aim = np.where(obs[:, 1:] < CENTRE[1] - SPEED / 2, beside, np.asarray(GOAL))
-        heading = aim - obs
-        heading /= np.maximum(np.linalg.norm(heading, axis=1, keepdims=True), 1e-6)
-        noisy = heading + noise * rng.normal(size=heading.shape)
-        return np.clip(noisy, -1, 1).astype(np.float32)
+        x, y = obs.astype(np.float64).T
+        slope = -aside * rate * np.sin(rate * y)
+        back = _GAIN * (aside * np.cos(rate * y) - x)
+        heading = np.stack([slope + back, np.ones_like(x)], 1)
+        heading /= np.linalg.norm(heading, axis=1, keepdims=True)
+        return np.clip(heading + noise * rng.normal(size=heading.shape), -1, 1).astype(np.float32)
 
     return act
 
 
-def point_mass_data(episodes: int = 200, seed: int = 0, noise: float = 0.1) -> MixedDataset:
+def point_mass_data(episodes: int = 200, seed: int = 0, noise: float = 0.07) -> MixedDataset:
     """Logs of the left and the right expert, as many episodes of each."""
     streams, parts = Streams(seed), []
     for number, (name, side) in enumerate((("left", -1), ("right", 1))):
