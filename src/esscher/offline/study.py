@@ -36,9 +36,10 @@ BANDIT_SIZE: dict[str, Any] = {
     "steps": 1800, "td3__width": 64, "density__width": 64, "density__steps": 1200,
 }  # fmt: skip
 POINT_MASS_SIZE: dict[str, Any] = {
-    "steps": 2000, "td3__width": 64, "td3__lr_critic": 1e-3, "td3__tau": 0.02,
-    "density__width": 64, "density__steps": 1500,
+    "steps": 1500, "td3__width": 64, "td3__lr_critic": 1e-3, "td3__tau": 0.02,
+    "td3__critic_norm": True, "density__width": 64, "density__steps": 1500,
 }  # fmt: skip
+"""Critics that learn fast and are normalised: values have to travel 15 steps within 1500."""
 WARM = 600
 METHODS = ("bc", "td3_bc", "td3_rkl_unweighted", "td3_rkl")
 

@@ -36,7 +36,7 @@ RADIUS, REACH, SPEED = 0.35, 0.1, 0.1
 JITTER = 0.003
 HORIZON = 60
 STEP_COST = 0.02
-_CLEAR = {-1: (0.07, 0.17), 1: (0.1, 0.3)}
+_CLEAR = {-1: (0.04, 0.12), 1: (0.1, 0.3)}
 """How far from the obstacle the left and the right expert pass: every copy keeps its own way."""
 _GAIN = 5.0
 """How fast experts come back to their way, per unit of y."""
