@@ -78,7 +78,7 @@ def write_minari(
         "observation_space": _box([-np.inf] * d, [np.inf] * d),
         "action_space": _box(*(bound.tolist() for bound in bounds)),
         "dataset_id": dataset_id,
-        "minari_version": "~=0.5",
+        "minari_version": "0.5.0",
         "dataset_size": round((data / _FILE).stat().st_size / 1e6, 3),
         "policies": list(policies),
         **({} if env_id is None else {"env_id": env_id}),
