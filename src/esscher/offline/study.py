@@ -40,7 +40,7 @@ POINT_MASS_SIZE: dict[str, Any] = {
     "td3__critic_norm": True, "density__width": 64, "density__steps": 1500,
 }  # fmt: skip
 """Critics that learn fast and are normalised: values have to travel 15 steps within 1500."""
-WARM = 600
+BANDIT_WARM = 600
 METHODS = ("bc", "td3_bc", "td3_rkl_unweighted", "td3_rkl")
 
 Said = Callable[[str], None]
@@ -66,18 +66,21 @@ class Study:
         }
 
 
-def problem_methods(names: Sequence[str], **changes: Any) -> dict[str, OfflineConfig]:
-    """Configurations by name with the same changes, and a warm start of at most `WARM` steps."""
+def problem_methods(
+    names: Sequence[str], *, warm: int = 1000, **changes: Any
+) -> dict[str, OfflineConfig]:
+    """Configurations by name with the same changes; a warm start takes at most `warm` steps."""
     found = {}
     for name in names:
         config = configuration(name, **changes)
-        found[name] = replace(config, warm_start=min(config.warm_start, WARM))
+        found[name] = replace(config, warm_start=min(config.warm_start, warm))
     return found
 
 
 def small_methods(size: Mapping[str, Any], alpha: float) -> dict[str, OfflineConfig]:
     """The methods of the demonstration at one size and one scale of Q."""
-    return problem_methods(METHODS, alpha=alpha, **size)
+    warm = BANDIT_WARM if size is BANDIT_SIZE else 1000
+    return problem_methods(METHODS, warm=warm, alpha=alpha, **size)
 
 
 def bandit_study(
