@@ -26,6 +26,7 @@ __all__ = [
     "START",
     "PointMass",
     "expert",
+    "move",
     "point_mass_data",
     "point_mass_scores",
     "shortest_path",
