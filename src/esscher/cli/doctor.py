@@ -17,6 +17,7 @@ EXTRAS = {
     "sklearn": ("scikit-learn",),
     "parquet": ("pyarrow",),
     "data": ("pooch",),
+    "rl": ("gymnasium", "h5py", "mujoco"),
     "ray": ("ray",),
     "vllm": ("vllm",),
 }

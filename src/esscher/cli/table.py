@@ -51,6 +51,7 @@ GROUPS: Mapping[str, str] = {
     "align": "Tune a language model towards a prior tilted by evidence.",
     "data": "Data sets that are not part of the package.",
     "novelty": "Known classes, and an unknown number of new ones.",
+    "offline": "Policies from the logs of several policies at once.",
 }
 
 COMMANDS: Mapping[str, Command] = {
@@ -86,6 +87,23 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "data get": Command("esscher.cli.data:get", "Fetch a data set into the user's cache."),
     "data list": Command("esscher.cli.data:listed", "Show the data sets and where they lie."),
+    "offline demo": Command(
+        "esscher.offline.commands:demo", "See the mean of two good policies fail, and the cure."
+    ),
+    "offline collect": Command(
+        "esscher.offline.commands:collect", "Train behaviour policies and write what they do."
+    ),
+    "offline mix": Command("esscher.offline.commands:mix", "Put data sets together."),
+    "offline inspect": Command(
+        "esscher.offline.commands:inspect", "Say who did what, and where the data are narrow."
+    ),
+    "offline fit": Command("esscher.offline.commands:fit", "Learn a policy from a data set."),
+    "offline evaluate": Command(
+        "esscher.offline.commands:evaluate", "Measure a fitted policy in its environment."
+    ),
+    "offline compare": Command(
+        "esscher.offline.commands:compare", "Fit several learners to one data set."
+    ),
     "show": Command("esscher.cli.show:show", "Show the state and the numbers of runs."),
     "bench": Command("esscher.cli.bench:bench", "Reproduce headline numbers."),
     "doctor": Command("esscher.cli.doctor:doctor", "Check the installation and this machine."),

@@ -1,0 +1,1 @@
+"""Reinforcement learning: transitions, replay, rollouts, TD3, evaluation, environments, files."""

@@ -1,0 +1,1 @@
+"""Densities of behaviour policies: exact or bounded log-probabilities, draws, entropy."""
