@@ -78,14 +78,15 @@ class BestOfN:
             raise ConfigError(f"most must be at least 1 draw, got {self.most}")
 
     def fair_cap(self, rewards: ArrayLike) -> float:
-        """What the best reward has to reach for drawing to stop; inf where that is not known yet."""
+        """What the best reward has to reach for drawing to stop; inf where that is not known."""
         return self.prior.fair_cap(_rewards(rewards), self.cost)
 
-    def should_stop(self, rewards: ArrayLike) -> bool:
+    def should_stop(self, rewards: ArrayLike, history: ArrayLike = ()) -> bool:
         """Whether to keep the best of these rewards; never before the first.
 
         Args:
             rewards: [n] of the draws so far, -inf allowed.
+            history: rewards of earlier searches of the same law, which teach but cannot be kept.
 
         Raises:
             DataError: if a reward is NaN or +inf, or the law cannot have such rewards.
@@ -95,7 +96,8 @@ class BestOfN:
             return False
         if self.most is not None and len(seen) >= self.most:
             return True
-        return bool(seen.max() >= self.prior.fair_cap(seen, self.cost))
+        known = np.concatenate([_rewards(history), seen])
+        return bool(seen.max() >= self.prior.fair_cap(known, self.cost))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +156,7 @@ class ExponentialLaw:
 
     mean: float | None = None
     rule: Rule = "ucb"
-    level: float = 0.5
+    level: float = 0.7
 
     def __post_init__(self) -> None:
         _check(self.rule, self.level)
@@ -176,15 +178,10 @@ class ExponentialLaw:
             return math.inf
         if total == 0:
             return -cost
-        if self.rule == "ucb":
-            return exponential_cap(2 * total / float(chdtri(2 * n, self.level)), cost)
-        if self.rule == "plain":
-            return exponential_cap(total / n, cost)
-        # The next draw is Lomax: P(X > x) = (1 + x / total)^-n.
-        mean = total / (n - 1)
-        if cost >= mean:
-            return mean - cost
-        return float(total * np.expm1(math.log(mean / cost) / (n - 1)))
+        if self.rule == "predictive":
+            return _lomax_cap(n, total, cost)
+        half = float(chdtri(2 * n, self.level)) / 2 if self.rule == "ucb" else n
+        return exponential_cap(total / half, cost)
 
 
 @dataclass(frozen=True)
@@ -194,9 +191,9 @@ class NormalLaw:
     Attributes:
         mean: None where both are to be learnt.
         sd: > 0; None where both are to be learnt.
-        rule: how they are learnt. `ucb`: the fair cap, which grows in both, at joint upper confidence
-            bounds of both. `predictive`: the fair cap of the next draw's Student law under the
-            reference prior. `plain`: the fair cap at the moments of the draws.
+        rule: how they are learnt. `ucb`: the fair cap, which grows in both, at joint upper
+            confidence bounds of both. `predictive`: the fair cap of the next draw's Student law
+            under the reference prior. `plain`: the fair cap at the moments of the draws.
         level: of the joint bound, in (0, 1), at every look.
 
     Raises:
@@ -206,7 +203,7 @@ class NormalLaw:
     mean: float | None = None
     sd: float | None = None
     rule: Rule = "ucb"
-    level: float = 0.5
+    level: float = 0.7
 
     def __post_init__(self) -> None:
         _check(self.rule, self.level)
@@ -228,12 +225,12 @@ class NormalLaw:
         n = len(rewards)
         if n < 3:
             return math.inf
-        mean, sd = float(rewards.mean()), float(rewards.std(ddof=1))
-        if not math.isfinite(mean):
+        if float(rewards.min()) == -math.inf:
             raise DataError(
-                f"normal rewards are finite, got {rewards.min()}; EmpiricalLaw takes draws that "
-                "the evidence rules out"
+                "normal rewards are finite, got -inf; EmpiricalLaw takes draws that the evidence "
+                "rules out"
             )
+        mean, sd = float(rewards.mean()), float(rewards.std(ddof=1))
         if sd == 0:
             return mean - cost
         if self.rule == "predictive":
@@ -265,7 +262,7 @@ class EmpiricalLaw:
     """
 
     upper: float | None = None
-    level: float = 0.5
+    level: float = 0.7
 
     def __post_init__(self) -> None:
         _check("ucb", self.level)
@@ -335,6 +332,14 @@ def normal_cap(mean: float, sd: float, cost: float) -> float:
         return math.log(density - z * 0.5 * math.erfc(z / math.sqrt(2))) - math.log(k)
 
     return mean + sd * float(brentq(gap, -k - 1, 40.0, xtol=1e-12))
+
+
+def _lomax_cap(shape: int, scale: float, cost: float) -> float:
+    """The g with E(X - g)⁺ = cost for P(X > x) = (1 + x / scale)^-shape, shape > 1."""
+    mean = scale / (shape - 1)
+    if cost >= mean:
+        return mean - cost
+    return scale * math.expm1(math.log(mean / cost) / (shape - 1))
 
 
 def _student_cap(centre: float, scale: float, df: int, cost: float) -> float:

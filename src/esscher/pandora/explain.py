@@ -65,7 +65,9 @@ class Decision:
     def condition(self, unit: str = "") -> str:
         """When this comes about, "" where it always does."""
         if self.high == math.inf:
-            return "" if self.low == -math.inf else f"best seen is {_number(self.low, unit)} or more"
+            return (
+                "" if self.low == -math.inf else f"best seen is {_number(self.low, unit)} or more"
+            )
         if self.low == -math.inf:
             return f"best seen is below {_number(self.high, unit)}"
         return f"best seen is {_number(self.low, unit)} to below {_number(self.high, unit)}"
@@ -98,9 +100,7 @@ def explain(policy: TwoPhasePolicy, unit: str = "") -> list[str]:
     return said
 
 
-def _opening(
-    policy: TwoPhasePolicy, name: str, share: float, unit: str, *, first: bool
-) -> str:
+def _opening(policy: TwoPhasePolicy, name: str, share: float, unit: str, *, first: bool) -> str:
     cost = policy.instance.box(name).cost
     price = "costs nothing" if cost == 0 else f"costs {_number(cost, unit)}"
     if first:

@@ -18,7 +18,7 @@ def cost_sensitivity(policy: TwoPhasePolicy) -> dict[str, float]:
     """Derivative of the optimal value in each box's cost, by name: -P(the box is opened).
 
     The value is the largest of many linear functions of the costs, one per policy, so that its
-    slope is that of the policy which attains it (envelope theorem); the optimal one has to be given.
+    slope is that of the policy which attains it (envelope theorem), which has to be given.
     Where two policies are equally good the value has a kink, and this is one of its slopes.
     """
     return {name: -p for name, p in visits(policy).opened.items()}

@@ -276,7 +276,9 @@ def _result(instance: PandoraInstance, tally: _Tally) -> Simulation:
         cost=_mean(tally.cost),
         payoffs=payoffs,
         opened={name: float(s) for name, s in zip(instance.names, shares, strict=True)},
-        spent={box.name: box.cost * float(s) for box, s in zip(instance.boxes, shares, strict=True)},
+        spent={
+            box.name: box.cost * float(s) for box, s in zip(instance.boxes, shares, strict=True)
+        },
         ends={"take": float(counts[0]), "claim": float(counts[1]), "outside": float(counts[2])},
     )
 

@@ -98,22 +98,25 @@ def draw_best_of_n(task: Task) -> Drawn:
 
 
 def _stopped_best_of_n(task: Task, stop: BestOfN) -> Drawn:
-    """Every pool grows by one proposal a round until the rule ends it, or it is full."""
+    """Every pool grows by one proposal a round until the rule ends it, or it is full.
+
+    All pools have one context, so that the rule learns from all of them together.
+    """
     rng = task.streams.torch("sample")
-    seen = torch.full((task.n, task.config.pool), -torch.inf, dtype=torch.float64)
-    used = torch.full((task.n,), task.config.pool)
+    pool = min(task.config.pool, stop.most or task.config.pool)
+    seen = torch.full((task.n, pool), -torch.inf, dtype=torch.float64)
     place = torch.zeros(seen.shape, dtype=torch.int64)
+    used = torch.zeros(task.n, dtype=torch.int64)
     going, parts, drawn = torch.arange(task.n), [], 0
-    for column in range(task.config.pool):
+    for column in range(pool):
         x = task.proposal.sample(len(going), context=task.context, rng=rng).x
         seen[going, column] = task.target.log_weight(x, task.context).cpu()
         place[going, column] = drawn + torch.arange(len(going))
         parts.append(x)
         drawn += len(going)
-        ends = [stop.should_stop(seen[row, : column + 1].numpy()) for row in going.tolist()]
-        ended = torch.tensor(ends)
-        used[going[ended]] = column + 1
-        going = going[~ended]
+        used[going] += 1
+        known = seen[torch.arange(pool) < used[:, None]]
+        going = going[seen[going].amax(1) < stop.fair_cap(known.numpy())]
         if not len(going):
             break
     chosen = _best_places(seen, used, rng)
@@ -123,7 +126,7 @@ def _stopped_best_of_n(task: Task, stop: BestOfN) -> Drawn:
         "n_proposed": drawn,
         "draws": from_samples(counts),
         "payoff": from_samples(best - stop.cost * counts),
-        "full_pools": int((used == task.config.pool).sum()),
+        "full_pools": int((used == pool).sum()),
     }
     return Drawn(take(join(parts), place.gather(1, chosen)[:, 0]), facts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from esscher.kit.runs.figures import COLOURS
 
@@ -77,7 +77,7 @@ def _row(axes: Axes, node: Outline, depth: int, top: float) -> None:
 
     left, bottom, high = 0.1 + INDENT * depth, top - ROW + 0.06, ROW - 0.12
     colour = COLOURS[node.style % len(COLOURS)]
-    frame = {"boxstyle": "round,pad=0,rounding_size=0.05", "linewidth": 0}
+    frame: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.05", "linewidth": 0}
     axes.add_patch(
         FancyBboxPatch((left, bottom), WIDTH - 0.1 - left, high, color=colour, alpha=0.11, **frame)
     )
