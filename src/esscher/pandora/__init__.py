@@ -2,7 +2,8 @@
 
 from esscher.pandora import Box, PandoraInstance, solve
 
-found = solve(PandoraInstance([Box([0, 2], [0.5, 0.5], 0.0, "A"), Box([0, 10], [0.8, 0.2], 1.0, "B")]))
+a, b = Box([0, 2], [0.5, 0.5], cost=0.0, name="A"), Box([0, 10], [0.8, 0.2], cost=1.0, name="B")
+found = solve(PandoraInstance([a, b]))
 found.value, found.policy.next_action(opened={"A": 2.0})
 """
 
@@ -10,6 +11,9 @@ from __future__ import annotations
 
 import importlib
 from typing import Any
+
+from esscher.pandora.solve import solve
+from esscher.pandora.verify import verify
 
 __all__ = [
     "BestOfN",
@@ -22,7 +26,6 @@ __all__ = [
     "TwoPhasePolicy",
     "Verdict",
     "backup_value",
-    "families",
     "reservation_value",
     "simulate",
     "solve",
@@ -44,16 +47,16 @@ _PLACES = {
     "backup_value": "indices",
     "reservation_value": "indices",
     "simulate": "simulate",
-    "solve": "solve",
     "upper_bound": "bounds",
-    "verify": "verify",
     "weitzman_value": "weitzman",
 }
-"""Name to module. `solve`, `simulate` and `verify` are functions of modules that bear their name."""
+"""Name to module. What bears its module's name is imported at once: the module would hide it."""
 
 
 def __getattr__(name: str) -> Any:
     """Only what is used is loaded."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value

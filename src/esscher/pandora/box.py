@@ -170,7 +170,7 @@ class Box:
         Raises:
             ConfigError: naming the box, if its mean is not finite.
         """
-        return cls._named(name, lambda: _laws().Frozen(dist), cost, n_atoms)
+        return cls._named(name, lambda: _frozen(dist), cost, n_atoms)
 
     @classmethod
     def from_law(cls, law: Law, cost: float, name: str = "", n_atoms: int = 64) -> Box:
@@ -212,10 +212,16 @@ def _label(name: str) -> str:
 
 
 def _laws() -> Any:
-    """scipy is loaded only where a continuous law is asked for."""
+    """Scipy is loaded only where a continuous law is asked for."""
     from esscher.pandora import law  # noqa: PLC0415
 
     return law
+
+
+def _frozen(dist: Any) -> Law:
+    from esscher.pandora.frozen import Frozen  # noqa: PLC0415
+
+    return Frozen(dist)
 
 
 def _law(values: ArrayLike, probs: ArrayLike, label: str) -> tuple[Array, Array]:
@@ -241,6 +247,6 @@ def _merge(values: Array, probs: Array) -> tuple[Array, Array]:
     """Distinct atoms in increasing order, without those of probability 0; read-only."""
     # 0.0 + x turns -0.0 into 0.0, so that equal boxes have equal bytes
     atoms, place = np.unique(values[probs > 0] + 0.0, return_inverse=True)
-    mass = np.bincount(place, weights=probs[probs > 0], minlength=len(atoms))
+    mass = np.bincount(place, weights=probs[probs > 0], minlength=len(atoms)).astype(float)
     atoms.flags.writeable = mass.flags.writeable = False
     return atoms, mass

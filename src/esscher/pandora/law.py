@@ -1,30 +1,24 @@
 """Continuous laws with exact indices, and finite laws in their place.
 
-E(X - σ)⁺ = c and E(β - X)⁺ = c, in closed form for the uniform and the exponential law, by a root
-in logarithms for the normal, so that the tiniest cost has an index, and by a bracketed root of an
-integral for any other distribution of scipy.
+E(X - σ)⁺ = c and E(β - X)⁺ = c, in closed form for the uniform and the exponential law, and by a
+root in logarithms for the normal, so that the tiniest cost has an index.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import integrate, optimize, special
+from scipy import optimize, special
 
-from esscher.errors import ConfigError, NumericsError
+from esscher.errors import ConfigError
 
-__all__ = ["Exponential", "Frozen", "Law", "Normal", "Uniform"]
+__all__ = ["Exponential", "Law", "Normal", "Uniform"]
 
 Array = NDArray[np.float64]
-TAIL = 1e-13
-"""Probability that a discrete law with infinitely many atoms may lose at either end."""
-MAX_ATOMS = 10**6
 
 
 class Law(ABC):
@@ -92,14 +86,14 @@ class Uniform(Law):
         return 0.5 * (self.low + self.high)
 
     def reservation_value(self, cost: float) -> float:
-        """high - √(2c(high - low)), or E X - c from half the width up."""
+        """High - √(2c(high - low)), or E X - c from half the width up."""
         width = self.high - self.low
         if cost > 0.5 * width:
             return self.mean - cost
         return self.high - math.sqrt(2.0 * cost * width)
 
     def backup_value(self, cost: float) -> float:
-        """low + √(2c(high - low)), or E X + c from half the width up."""
+        """Low + √(2c(high - low)), or E X + c from half the width up."""
         return self.low + self.high - self.reservation_value(cost)
 
     def quantile(self, prob: Array) -> Array:
@@ -140,7 +134,7 @@ class Exponential(Law):
         return -math.log(scaled) / self.rate if scaled <= 1 else self.mean - cost
 
     def backup_value(self, cost: float) -> float:
-        """t / rate with t - 1 + e^-t = rate·c, by Newton's method from below."""
+        """T / rate with t - 1 + e^-t = rate·c, by Newton's method from below."""
         scaled = self.rate * cost
         t = max(math.sqrt(2.0 * scaled), scaled)
         for _ in range(100):
@@ -191,7 +185,7 @@ class Normal(Law):
         return float(self.centre)
 
     def reservation_value(self, cost: float) -> float:
-        """centre - sd·u, where φ(u) + uΦ(u) = c / sd is solved in logarithms."""
+        """Centre - sd·u, where φ(u) + uΦ(u) = c / sd is solved in logarithms."""
         if cost == 0:
             return math.inf
         wanted = math.log(cost) - math.log(self.sd)
@@ -222,137 +216,8 @@ class Normal(Law):
         return probs, self.centre + self.sd * means
 
 
-@dataclass(frozen=True)
-class Frozen(Law):
-    """A frozen distribution of scipy, continuous or discrete.
-
-    Raises:
-        ConfigError: if it is not one, or its mean is not finite: σ is then not defined.
-    """
-
-    dist: Any
-
-    def __post_init__(self) -> None:
-        if not (hasattr(self.dist, "sf") and hasattr(self.dist, "mean")):
-            raise ConfigError(f"a frozen scipy distribution is needed, got {self.dist!r}")
-        with np.errstate(all="ignore"):
-            mean = float(self.dist.mean())
-        if not math.isfinite(mean):
-            raise ConfigError(f"the mean must be finite, or no reservation value exists; got {mean}")
-
-    @property
-    def mean(self) -> float:
-        """As scipy has it."""
-        return float(self.dist.mean())
-
-    @property
-    def discrete(self) -> bool:
-        """Whether it has atoms rather than a density."""
-        return hasattr(self.dist, "pmf")
-
-    def reservation_value(self, cost: float) -> float:
-        """The root of E(X - g)⁺ = c; among atoms as a finite law has it."""
-        if self.discrete:
-            return self._finite(cost)[0]
-        if cost == 0:
-            return float(self.dist.support()[1])
-        return self._root(cost, self._above, 1.0)
-
-    def backup_value(self, cost: float) -> float:
-        """The root of E(g - X)⁺ = c; among atoms as a finite law has it."""
-        if self.discrete:
-            return self._finite(cost)[1]
-        if cost == 0:
-            return float(self.dist.support()[0])
-        return self._root(cost, self._below, -1.0)
-
-    def quantile(self, prob: Array) -> Array:
-        """As scipy has it."""
-        return np.asarray(self.dist.ppf(prob), dtype=float)
-
-    def cells(self, ends: Array) -> tuple[Array, Array]:
-        """E(X; a < X ≤ b) from integrals of the distribution function over the cells."""
-        low, high = (float(end) for end in self.dist.support())
-        inner = np.unique(ends[(ends > low) & (ends < high)])
-        edges = np.concatenate([[low], inner, [high]])
-        upper, lower = self.dist.sf(edges), self.dist.cdf(edges)
-        probs = np.where(edges[:-1] > self.mean, upper[:-1] - upper[1:], lower[1:] - lower[:-1])
-        means = np.empty(len(probs))
-        for k, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-            if math.isfinite(a):
-                rest = 0.0 if b == math.inf else (b - a) * upper[k + 1]
-                excess = _integral(self.dist.sf, a, b) - rest
-                means[k] = a + excess / probs[k] if probs[k] > 0 else a
-            else:
-                means[k] = b - self._below(b) / probs[k] if probs[k] > 0 else b
-        place = np.searchsorted(ends, inner)
-        return self._padded(probs, means, place, ends)
-
-    def discretise(self, cost: float, n_atoms: int) -> tuple[Array, Array]:
-        """Cells as of any law; a discrete one keeps its own atoms."""
-        if not self.discrete:
-            return super().discretise(cost, n_atoms)
-        return self._atoms()
-
-    def _padded(
-        self, probs: Array, means: Array, place: NDArray[np.int64], ends: Array
-    ) -> tuple[Array, Array]:
-        """Cells beyond the support have probability 0."""
-        all_probs, all_means = np.zeros(len(ends) + 1), np.append(ends, ends[-1:])
-        spots = np.append(place, place[-1] + 1 if len(place) else np.searchsorted(ends, self.mean))
-        all_probs[spots], all_means[spots] = probs, means
-        return all_probs, all_means
-
-    def _above(self, g: float) -> float:
-        """E(X - g)⁺."""
-        low, high = self.dist.support()
-        if g <= low:
-            return self.mean - g
-        return _integral(self.dist.sf, g, float(high)) if g < high else 0.0
-
-    def _below(self, g: float) -> float:
-        """E(g - X)⁺."""
-        low, high = self.dist.support()
-        if g >= high:
-            return g - self.mean
-        return _integral(self.dist.cdf, float(low), g) if g > low else 0.0
-
-    def _root(self, cost: float, excess: Any, sign: float) -> float:
-        """Both excesses reach any cost within it of the mean on one side; double on the other."""
-        far = self.mean - sign * cost
-        step = max(cost, abs(self.mean), 1.0)
-        near = self.mean + sign * step
-        while excess(near) > cost:
-            step *= 2.0
-            near = self.mean + sign * step
-        wanted = math.log(cost)
-        def height(g: float) -> float:
-            found = excess(g)
-            return math.log(found) - wanted if found > 0 else -800.0 - abs(wanted)
-
-        if height(far) <= 0:
-            return far
-        return float(optimize.brentq(height, *sorted((far, near)), xtol=1e-14, rtol=1e-14))
-
-    def _atoms(self) -> tuple[Array, Array]:
-        low, high = (float(end) for end in self.dist.support())
-        low = low if math.isfinite(low) else float(self.dist.ppf(TAIL))
-        high = high if math.isfinite(high) else float(self.dist.isf(TAIL))
-        if high - low > MAX_ATOMS:
-            raise ConfigError(f"the law has about {high - low:.0f} atoms; {MAX_ATOMS} is the limit")
-        values = np.arange(low, high + 1.0)
-        probs = np.asarray(self.dist.pmf(values), dtype=float)
-        return values[probs > 0], probs[probs > 0] / probs.sum()
-
-    def _finite(self, cost: float) -> tuple[float, float]:
-        from esscher.pandora.indices import discrete_backup, discrete_reservation  # noqa: PLC0415
-
-        values, probs = self._atoms()
-        return discrete_reservation(values, probs, cost), discrete_backup(values, probs, cost)
-
-
 def _linear_excess(t: float) -> float:
-    """t - 1 + e^-t, by its series where the terms cancel."""
+    """T - 1 + e^-t, by its series where the terms cancel."""
     if t > 0.5:
         return t + math.expm1(-t)
     term, total = 0.5 * t * t, 0.0
@@ -368,20 +233,3 @@ def _log_normal_excess(u: float) -> float:
         return math.log(math.exp(-0.5 * u * u) / math.sqrt(2.0 * math.pi) + u * special.ndtr(u))
     mills = math.sqrt(0.5 * math.pi) * float(special.erfcx(-u / math.sqrt(2.0)))
     return -0.5 * u * u - 0.5 * math.log(2.0 * math.pi) + math.log1p(u * mills)
-
-
-def _integral(of: Any, low: float, high: float) -> float:
-    """∫ of a distribution function.
-
-    Raises:
-        NumericsError: if its error estimate is not small.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", integrate.IntegrationWarning)
-        found, error = integrate.quad(of, low, high, epsabs=0.0, epsrel=1e-12, limit=200)
-    if not error <= 1e-7 * abs(found) + 1e-12:
-        raise NumericsError(
-            f"the integral of a distribution function from {low:g} to {high:g} is {found:g} with "
-            f"an error of up to {error:g}; give the law as samples or atoms instead"
-        )
-    return float(found)

@@ -1,5 +1,6 @@
-"""Policies that open boxes in a fixed order, and then either search by Weitzman's rule or take one
-closed box: among them is an optimal one.
+"""Policies in two phases: a fixed order, then Weitzman's rule or one box taken unseen.
+
+Among them is an optimal one.
 """
 
 from __future__ import annotations
@@ -192,9 +193,7 @@ def order_value(grid: Grid, order: Sequence[int], backup: int | None) -> float:
     value = _end(grid, cdf, backup)
     for i in reversed(order):
         box = grid.boxes[i]
-        value = -box.cost + float(
-            box.probs @ np.maximum(value, grid.search(cdf)[box.columns])
-        )
+        value = -box.cost + float(box.probs @ np.maximum(value, grid.search(cdf)[box.columns]))
         cdf = cdf * grid.row(i)
     return value
 
@@ -203,9 +202,7 @@ def _end(grid: Grid, cdf: Array, backup: int | None) -> float:
     return float(grid.search(cdf)[0]) if backup is None else grid.boxes[backup].mean
 
 
-def _evaluate(
-    grid: Grid, order: Sequence[int], backup: int | None
-) -> tuple[list[float], float]:
+def _evaluate(grid: Grid, order: Sequence[int], backup: int | None) -> tuple[list[float], float]:
     """Thresholds, and the value with the best value seen kept throughout.
 
     `ahead` is [K], the value of what follows with y in hand, at the points.

@@ -28,7 +28,7 @@ class Result:
         upper_bound: no policy is worth more.
         gap: (upper_bound - value) / |upper_bound|. It is relative to the bound, so it changes
             with the zero of the values.
-        certified: whether the gap is at most the `eps` asked for.
+        certified: whether the gap is at most the `eps` asked for, up to rounding of 1e-12.
         method: the algorithm that found it.
         policy: what to do, to be asked step by step; its order and backup are the certificate.
         weitzman: the value of the best policy that opens every box it takes.

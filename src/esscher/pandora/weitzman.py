@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from esscher.errors import ConfigError
 
 if TYPE_CHECKING:
+    from esscher.pandora.box import Box
     from esscher.pandora.instance import PandoraInstance
 
 __all__ = ["TIE", "Grid", "GridBox", "opening_order", "weitzman_value"]
@@ -27,6 +28,9 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 TIE = 1e-12
 """Values closer than this, relative to the largest value, count as equal."""
+
+ROWS = 2**22
+"""Numbers in the distribution functions of all boxes up to which they are kept."""
 
 
 @dataclass(frozen=True)
@@ -68,27 +72,25 @@ class Grid:
         shifted = [box.values - self.base for box in instance.boxes]
         sigmas = np.array([box.sigma - self.base for box in instance.boxes])
         self.points: Array = np.unique(np.maximum(np.concatenate([[0.0], sigmas, *shifted]), 0.0))
+        self._rows: dict[int, Array] = {}
         self.boxes = tuple(
-            self._box(box.cost, box.mean, box.beta, values, float(sigma), box.probs)
+            self._box(box, values, float(sigma))
             for box, values, sigma in zip(instance.boxes, shifted, sigmas, strict=True)
         )
 
-    def _box(
-        self, cost: float, mean: float, beta: float, values: Array, sigma: float, probs: Array
-    ) -> GridBox:
+    def _box(self, box: Box, values: Array, sigma: float) -> GridBox:
         capped = np.maximum(np.minimum(values, sigma), 0.0)
         low, first = np.unique(np.searchsorted(self.points, capped), return_index=True)
-        below = np.cumsum(probs)
-        cdf = np.append(below[first[1:] - 1], 1.0)
+        below = np.cumsum(box.probs)
         return GridBox(
-            cost,
-            mean - self.base,
+            box.cost,
+            box.mean - self.base,
             sigma,
-            beta - self.base,
-            probs,
+            box.beta - self.base,
+            box.probs,
             np.searchsorted(self.points, np.maximum(values, 0.0)),
             low,
-            cdf,
+            np.append(below[first[1:] - 1], 1.0),
         )
 
     def __len__(self) -> int:
@@ -110,7 +112,15 @@ class Grid:
         return TIE * self.scale
 
     def row(self, i: int) -> Array:
-        """[K] P(κ_i ≤ ·)."""
+        """[K] P(κ_i ≤ ·); not to be written to."""
+        if i not in self._rows:
+            row = self._row(i)
+            if len(self.boxes) * len(self.points) > ROWS:
+                return row
+            self._rows[i] = row
+        return self._rows[i]
+
+    def _row(self, i: int) -> Array:
         box = self.boxes[i]
         return np.repeat(
             np.concatenate([[0.0], box.cdf]),
