@@ -10,8 +10,10 @@ from typing import Any
 
 from esscher.errors import ConfigError, DataError
 from esscher.kit.runs.output import Output
-from esscher.pandora import examples, families
+from esscher.kit.runs.typed import nearest
+from esscher.pandora import examples
 from esscher.pandora.commit import CommittingPolicy, best_commitment
+from esscher.pandora.families import FAMILIES
 from esscher.pandora.files import read_instance, read_scenarios, write_instance
 from esscher.pandora.instance import PandoraInstance
 from esscher.pandora.options import (
@@ -76,14 +78,17 @@ def simulate(file: Path, /, *, config: SimulateOptions, output: Output) -> dict[
     told: dict[str, Any] = {"policy": config.policy, **found.to_json()}
     if scenarios is None:
         off = found.off_by(policy.value)
-        told |= {"computed": policy.value, "standard_errors_off": off if math.isfinite(off) else None}
+        told |= {
+            "computed": policy.value,
+            "standard_errors_off": off if math.isfinite(off) else None,
+        }
         told["ok"] = bool(abs(off) < 5)
     return told
 
 
 def generate(config: GenerateOptions, output: Output) -> dict[str, Any] | None:
     """Write an instance of a family."""
-    instance = families.make(config.family, n=config.n, high=config.H, seed=config.seed)
+    instance = _member(config)
     if config.out is not None:
         write_instance(config.out, instance)
         return {"out": str(config.out), "family": config.family, "boxes": len(instance)}
@@ -102,6 +107,15 @@ def demo(config: DemoOptions, output: Output) -> dict[str, Any]:
         path, numbers = examples.write_demo(run, output, config.plays, config.seed)
         run.finish(numbers)
     return {"report": str(path), "run": str(run.path), **numbers}
+
+
+def _member(config: GenerateOptions) -> PandoraInstance:
+    if config.family not in FAMILIES:
+        hint = nearest(config.family, list(FAMILIES))
+        raise ConfigError(f"unknown family {config.family!r}{hint}; known: {', '.join(FAMILIES)}")
+    more: dict[str, Any] = {"height": config.H} if config.family == "tight" else {}
+    n = config.n if config.n is not None else 2 if config.family == "tight" else 8
+    return FAMILIES[config.family](n, config.seed, **more)
 
 
 def _found(instance: PandoraInstance, settings: dict[str, Any], output: Output) -> Result:
@@ -137,9 +151,7 @@ def _reported(
     if config.plays < 1:
         raise ConfigError(f"the report needs plays >= 1, got {config.plays}")
     report = Report(f"Which boxes to open: {name}", f"{len(instance)} boxes")
-    add_instance(
-        report, instance, result, unit=config.unit, plays=config.plays, seed=config.seed
-    )
+    add_instance(report, instance, result, unit=config.unit, plays=config.plays, seed=config.seed)
     try:
         report.write(config.report)
     except OSError as error:

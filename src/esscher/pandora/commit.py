@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from esscher.errors import ConfigError
+from esscher.pandora.bounds import best_committing
 from esscher.pandora.instance import PandoraInstance
 from esscher.pandora.policy import Action, Claim, Open, Take
-from esscher.pandora.weitzman import opening_order, weitzman_value
+from esscher.pandora.weitzman import Grid, opening_order, weitzman_value
 
 __all__ = ["CommittingPolicy", "best_commitment"]
 
@@ -81,7 +82,7 @@ def best_commitment(instance: PandoraInstance) -> CommittingPolicy:
     Reference:
         Beyhaghi, Cai (2023); Guha, Munagala, Sarkar (2008).
     """
-    policies = [CommittingPolicy(instance)]
-    if instance.inspection == "nonobligatory":
-        policies += [CommittingPolicy(instance, name) for name in instance.names]
-    return max(policies, key=lambda policy: policy.value)
+    if instance.inspection == "obligatory":
+        return CommittingPolicy(instance)
+    closed = best_committing(Grid(instance)).backup
+    return CommittingPolicy(instance, None if closed is None else instance.names[closed])

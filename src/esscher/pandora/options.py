@@ -25,9 +25,11 @@ class SolverFlags:
     eps: float = 1e-3
     """Largest gap between value and upper bound that counts as solved, relative to the bound."""
     method: Literal["auto", "exact", "types", "bnb", "ptas", "committing", "weitzman"] = "auto"
-    """auto takes the exact one where it is small enough, and branch and bound beyond."""
-    time_limit: float = 60.0
-    """Seconds after which the best policy so far is given back, with its bound."""
+    """exact, types: tables over all sets of boxes, in types counting those alike; bnb: branch and
+    bound; ptas: the approximation scheme; committing, weitzman: simple policies with a bound;
+    auto: a table where it is small enough, else branch and bound."""
+    time_limit: float | None = 60.0
+    """Seconds after which branch and bound gives the best policy so far, with its bound."""
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `esscher.pandora.solve`."""
@@ -72,9 +74,9 @@ class GenerateOptions:
     """`esscher pandora generate`: an instance of a family."""
 
     family: str = "random"
-    """Name of the family."""
-    n: int = 8
-    """Boxes, where the family has any number."""
+    """random, heavy_tailed, tight, exposed or hardness_stress."""
+    n: int | None = None
+    """Boxes; 8 by default, 2 of the tight family."""
     H: Annotated[float, Parameter(name="--H")] = 1000.0
     """Large value of the tight family."""
     out: Path | None = None

@@ -180,9 +180,7 @@ def _boxes(report: Report, instance: PandoraInstance, policy: TwoPhasePolicy) ->
     )
 
 
-def _payoffs(
-    report: Report, result: Result, played: Mapping[str, Simulation], unit: str
-) -> None:
+def _payoffs(report: Report, result: Result, played: Mapping[str, Simulation], unit: str) -> None:
     values = {OPTIMAL: result.value, COMMITTING: result.committing, WEITZMAN: result.weitzman}
     report.section("What it earns").figure(
         payoff_figure(played, unit),
@@ -249,4 +247,3 @@ def _sensitivity(report: Report, policy: TwoPhasePolicy, unit: str) -> None:
         "By how much the average payoff rises where opening this box gets cheaper by a little: "
         "the probability that it is opened. A larger saving is worth at least as much per unit.",
     )
-
