@@ -23,16 +23,16 @@ HEIGHTS = (10.0, 100.0, 1000.0, 100_000.0)
 def hiring() -> PandoraInstance:
     """Five applicants, the worth of a year with each in k€, and what a trial week costs.
 
-    Boris is a gamble, and a long trial is needed to see how it ends. The others are what they are,
-    more or less, and show it quickly.
+    Boris is a gamble, and it takes a long trial to see how it ends. The others seldom suit, which
+    shows quickly.
     """
     return PandoraInstance(
         [
-            Box([0, 400], [0.925, 0.075], 12, "Boris"),
-            Box([5, 36], [0.7, 0.3], 1, "Ada"),
-            Box([0, 20, 45], [0.6, 0.2, 0.2], 2, "Chen"),
-            Box([10, 34], [0.75, 0.25], 0.5, "Dora"),
-            Box([15, 25], [0.5, 0.5], 4, "Emil"),
+            Box([0, 300], [0.9, 0.1], 15, "Boris"),
+            Box([0, 30, 38], [0.85, 0.1, 0.05], 2, "Ada"),
+            Box([0, 34, 45], [0.7, 0.25, 0.05], 0.5, "Chen"),
+            Box([0, 28, 38], [0.85, 0.1, 0.05], 1, "Dora"),
+            Box([0, 30, 45], [0.7, 0.15, 0.15], 1, "Emil"),
         ]
     )
 

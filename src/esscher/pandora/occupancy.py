@@ -55,6 +55,7 @@ def visits(policy: TwoPhasePolicy) -> Visits:
             opened[i] = reached[-1]
             mass = best_of(mass, points, instance, i)
     _add_searches(opened, policy, points, switched)
+    opened = np.minimum(opened, 1.0)  # sums of probabilities are off by their rounding
     claimed = 0.0 if policy.backup is None else reached[-1]
     costs = np.array([box.cost for box in instance.boxes])
     return Visits(

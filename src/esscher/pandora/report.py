@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from esscher.kit.runs.figures import Series, bar_with_errors, line_figure
 from esscher.kit.runs.outline import Outline, outline_figure
 from esscher.kit.runs.report import Card, Report, Verdict
-from esscher.pandora.commit import CommittingPolicy, best_commitment
+from esscher.pandora.commit import best_commitment
 from esscher.pandora.explain import Decision, decision_tree, explain
 from esscher.pandora.instance import PandoraInstance
 from esscher.pandora.occupancy import visits
