@@ -240,6 +240,6 @@ def test_the_demo_shows_where_simpler_rules_lose(folder, capsys):
     assert found["hiring"]["weitzman"] < 0.9 * found["hiring"]["value"]
     page = (folder / found["report"]).read_text(encoding="utf-8")
     assert page.count("<svg") == 6
-    for word in ("As the prize grows", "takes no box without opening it", "is never opened"):
+    for word in ("As the prize grows", "takes no box without opening it", "A commitment decides"):
         assert word in page
     assert Record(folder / found["run"]).result()["tight"] == found["tight"]

@@ -107,7 +107,7 @@ def _stairs(payoffs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 def _cards(result: Result, unit: str) -> list[Card]:
     what = f"on average{', ' + unit if unit else ''}"
     return [
-        Card(f"policy found, {what}", result.value, result.method),
+        Card(f"policy found, {what}", result.value, f"method: {result.method}"),
         Card("no policy can earn more than", result.upper_bound, f"gap {100 * result.gap:.2g} %"),
         Card("best commitment", result.committing, _share(result.committing, result.value)),
         Card("Weitzman's rule", result.weitzman, _share(result.weitzman, result.value)),
@@ -124,7 +124,7 @@ def _verdicts(result: Result, played: Mapping[str, Simulation]) -> list[Verdict]
         Verdict(
             "No policy is better by more than was asked for.",
             "holds" if result.certified else "open",
-            f"gap {100 * result.gap:.3g} % of the upper bound. {result.note}".strip(),
+            "; ".join(filter(None, [f"gap {100 * result.gap:.3g} % of the bound", result.note])),
         ),
         Verdict(
             "Playing the policy earns what was computed.",
@@ -216,14 +216,10 @@ def _why(result: Result, played: Mapping[str, Simulation]) -> list[str]:
         )
     if result.committing < result.value - close:
         closed = best_commitment(result.policy.instance).closed
+        rule = "every box" if closed is None else f"every box but {closed}, which is never opened,"
         said.append(
-            "A commitment decides before anything is seen"
-            + (
-                f" that {closed} is never opened, even where what was seen calls for it."
-                if closed
-                else " that every box must be opened before it is taken, even where what was seen "
-                "makes looking a waste."
-            )
+            "A commitment decides before anything is seen which box may be taken unseen; the best "
+            f"one here opens {rule} before taking it, whatever the others have shown."
         )
     if not said:
         said.append("The simpler rules lose nothing here.")
