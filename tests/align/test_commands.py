@@ -150,6 +150,27 @@ def test_more_of_a_setting_proposes_more(prior, capsys, method, flag, values):
     assert few < many
 
 
+def test_a_cost_of_draws_ends_pools_early(prior, capsys):
+    command = ["align", "sample", *evidence(prior, "--reward", "reward"), "--out", "draws.jsonl"]
+    command += ["--pool", "12", "--n", "30", "--method"]
+    _, free = call(capsys, *command, "best_of_n")
+    found = {}
+    for law in ("normal", "exponential", "empirical"):
+        code, told = call(capsys, *command, "best_of_n", "--draw-cost", "0.02", "--reward-law", law)
+        assert code == 0
+        found[law] = told["n_proposed"]
+        assert told["draws"]["mean"] == pytest.approx(told["n_proposed"] / 30)
+    assert max(found.values()) < free["n_proposed"]
+    assert len(set(found.values())) > 1
+    for method, cost, message in (
+        ("resample", "0.5", "only best_of_n"),
+        ("best_of_n", "0", "must be positive"),
+    ):
+        code, told = call(capsys, *command, method, "--draw-cost", cost)
+        assert code == 2
+        assert message in told["error"]["message"]
+
+
 def test_twists_differ_by_method_and_steps(prior, capsys):
     settings = (["--twist", "ctl"], ["--twist", "sixo"], ["--twist", "ctl", "--twist-steps", "3"])
     found = [draw(capsys, prior, "twisted_smc", *s)[1]["log_z"]["mean"] for s in settings]

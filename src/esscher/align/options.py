@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,6 +14,7 @@ from esscher.align.modelling import TargetOptions
 from esscher.align.samplers import SAMPLERS, SamplerConfig
 from esscher.align.twists import TwistConfig
 from esscher.errors import ConfigError
+from esscher.kit.stopping import BestOfN, EmpiricalLaw, ExponentialLaw, NormalLaw, RewardLaw
 
 __all__ = [
     "CheckOptions",
@@ -25,6 +27,11 @@ __all__ = [
 
 COMPARED = ("forward_kl", "vargrad", "reverse_kl", "sft_posterior", "js", "rl")
 """Objectives of a comparison that names none, in an order that fills two workers."""
+REWARD_LAWS: Mapping[str, Callable[[], RewardLaw]] = {
+    "normal": NormalLaw,
+    "exponential": ExponentialLaw,
+    "empirical": EmpiricalLaw,
+}
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,11 @@ class SampleOptions(TargetOptions):
     """log of the bound on P/q, nats, where it is known; otherwise found from 2,000 draws."""
     pool: int = 16
     """Proposals per draw of best_of_n, soft_best_of_n and resample."""
+    draw_cost: float | None = None
+    """Cost of a proposal in nats of evidence: best_of_n then ends a pool where another one is not
+    worth it."""
+    reward_law: Literal["normal", "exponential", "empirical"] = "normal"
+    """Law of the evidence's log-weights that each pool learns for this."""
     steps: int = 64
     """Moves of each Markov chain."""
     particles: int = 64
@@ -155,11 +167,17 @@ class SampleOptions(TargetOptions):
             near = difflib.get_close_matches(self.method, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"unknown method {self.method!r}{hint} Known: {', '.join(known)}")
+        if self.draw_cost is not None and self.method != "best_of_n":
+            raise ConfigError(f"only best_of_n weighs the cost of a draw, got {self.method!r}")
         self.config()
 
     def config(self) -> SamplerConfig:
         """The sampler's settings among these."""
+        stop = None
+        if self.draw_cost is not None:
+            stop = BestOfN(self.draw_cost, REWARD_LAWS[self.reward_law]())
         return SamplerConfig(
+            stop=stop,
             tvd=self.tvd,
             log_bound=self.log_bound,
             pool=self.pool,

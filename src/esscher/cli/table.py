@@ -52,6 +52,7 @@ GROUPS: Mapping[str, str] = {
     "data": "Data sets that are not part of the package.",
     "novelty": "Known classes, and an unknown number of new ones.",
     "offline": "Policies from the logs of several policies at once.",
+    "pandora": "Which boxes to open at a cost, in which order, and when to stop.",
 }
 
 COMMANDS: Mapping[str, Command] = {
@@ -103,6 +104,21 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "offline compare": Command(
         "esscher.offline.commands:compare", "Fit several learners to one data set."
+    ),
+    "pandora demo": Command(
+        "esscher.pandora.commands:demo", "See on two examples what simpler rules lose."
+    ),
+    "pandora solve": Command(
+        "esscher.pandora.commands:solve", "Find a policy, its value, and a bound on all."
+    ),
+    "pandora compare": Command(
+        "esscher.pandora.commands:compare", "Set simpler rules and the bound beside the optimum."
+    ),
+    "pandora simulate": Command(
+        "esscher.pandora.commands:simulate", "Play a policy and check its computed value."
+    ),
+    "pandora generate": Command(
+        "esscher.pandora.commands:generate", "Write an instance of a family."
     ),
     "show": Command("esscher.cli.show:show", "Show the state and the numbers of runs."),
     "bench": Command("esscher.cli.bench:bench", "Reproduce headline numbers."),

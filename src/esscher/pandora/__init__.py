@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from esscher.pandora.simulate import simulate
 from esscher.pandora.solve import solve
 from esscher.pandora.verify import verify
 
@@ -46,7 +47,6 @@ _PLACES = {
     "Verdict": "verify",
     "backup_value": "indices",
     "reservation_value": "indices",
-    "simulate": "simulate",
     "upper_bound": "bounds",
     "weitzman_value": "weitzman",
 }

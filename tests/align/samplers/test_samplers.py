@@ -9,10 +9,11 @@ from scipy import stats
 
 from esscher.align import SAMPLERS, SamplerConfig, sample
 from esscher.align.twists import TwistConfig, learn_twist
-from esscher.core import Condition, Reward, Target, best_of_n_law
+from esscher.core import Condition, Reward, Table, Target, best_of_n_law
 from esscher.core.estimate import Estimate
 from esscher.errors import ConfigError, TargetUnreachableError
 from esscher.kit.lm.tabular import TabularLM
+from esscher.kit.stopping import BestOfN, EmpiricalLaw, KnownLaw, NormalLaw
 from tests.align import worlds
 from tests.kit.lm.models import build, every_sequence, small
 
@@ -279,3 +280,59 @@ def test_what_cannot_be_asked_for():
     other = TabularLM(alphabet=2, max_len=2)
     with pytest.raises(ConfigError, match="the prior's tokens and length"):
         sample(SOFT, "twisted_smc", n=2, proposal=other, config=SamplerConfig(twist=QUICK))
+
+
+def stopped_law(cap, pool):
+    """Law of what is kept, and draws per pool, where a pool ends at `cap` or is full."""
+    p, score = LM.log_prob(LM.enumerate()).exp(), SOFT.log_weight(LM.enumerate())
+    short = float(p[score < cap].sum())
+    at_most = torch.stack([p[score <= s].sum() for s in score])
+    below = torch.stack([p[score < s].sum() for s in score])
+    tied = torch.stack([p[score == s].sum() for s in score])
+    kept = torch.where(
+        score >= cap,
+        p * (1 - short**pool) / (1 - short),
+        p * (at_most**pool - below**pool) / tied,
+    )
+    return kept, (1 - short**pool) / (1 - short)
+
+
+@pytest.mark.parametrize("cost", [0.02, 0.15])
+def test_a_stopped_pool_follows_its_own_law(cost):
+    """The law of the evidence is known here, so that the cap is the same for all pools."""
+    x = LM.enumerate()
+    stop = BestOfN(cost, KnownLaw(SOFT.log_weight(x).numpy(), LM.log_prob(x).exp().numpy()))
+    kept, draws = stopped_law(stop.fair_cap([]), 6)
+    assert float(kept.sum()) == pytest.approx(1.0)
+    assert 1 < draws < 6
+    drawn = sample(SOFT, "best_of_n", n=4000, seed=6, config=SamplerConfig(pool=6, stop=stop))
+    assert follows(drawn.x, Table(kept.log())) > 1e-3
+    facts = drawn.facts
+    assert abs(facts["draws"].mean - draws) < 4 * facts["draws"].se
+    payoff = float(kept @ SOFT.log_weight(x)) - cost * draws
+    assert abs(facts["payoff"].mean - payoff) < 4 * facts["payoff"].se
+    assert facts["n_proposed"] == round(4000 * facts["draws"].mean)
+
+
+@pytest.mark.parametrize("law", [NormalLaw(), EmpiricalLaw()], ids=repr)
+def test_a_stopping_rule_saves_draws_and_earns_more(law):
+    full = sample(SOFT, "best_of_n", n=500, seed=7, config=SamplerConfig(pool=30))
+    config = SamplerConfig(pool=30, stop=BestOfN(0.1, law))
+    drawn = sample(SOFT, "best_of_n", n=500, seed=7, config=config)
+    assert drawn.facts["n_proposed"] < full.facts["n_proposed"] / 3
+    without = float(SOFT.log_weight(full.x).mean()) - 0.1 * 30
+    assert drawn.facts["payoff"].mean > without + 1
+    assert drawn.facts["full_pools"] < 50
+
+
+def test_hard_evidence_is_drawn_for_until_it_is_met():
+    stop = BestOfN(0.1, EmpiricalLaw())
+    drawn = sample(HARD, "best_of_n", n=300, seed=8, config=SamplerConfig(pool=200, stop=stop))
+    assert bool((HARD.log_weight(drawn.x) == 0).all())
+    assert drawn.facts["full_pools"] == 0
+
+
+def test_a_rule_may_allow_fewer_draws_than_the_pool():
+    stop = BestOfN(1e-9, NormalLaw(), most=3)
+    drawn = sample(SOFT, "best_of_n", n=20, seed=9, config=SamplerConfig(pool=10, stop=stop))
+    assert drawn.facts["n_proposed"] == 60

@@ -14,6 +14,7 @@ from esscher.core.target import Target
 from esscher.errors import ConfigError
 from esscher.kit.lm.token_model import TokenModel
 from esscher.kit.runs.seeds import Streams
+from esscher.kit.stopping import BestOfN
 
 __all__ = ["Drawn", "Facts", "Sampler", "SamplerConfig", "Task", "open_model"]
 
@@ -34,6 +35,8 @@ class SamplerConfig:
     """Proposals from which quasi_rejection chooses its bound; more where few of them count."""
     pool: int = 16
     """Proposals per draw of best_of_n, soft_best_of_n and resample."""
+    stop: BestOfN | None = None
+    """When best_of_n ends a pool before it is full; rewards and cost are nats of evidence."""
     steps: int = 64
     """Moves of each chain."""
     block: int = 4

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from esscher.align.samplers.sampler import Drawn, Facts, Task
 from esscher.core.best_of_n import best_of_n, best_of_n_kl
+from esscher.core.estimate import from_samples
 from esscher.core.importance import log_z, pareto_k
 from esscher.core.law import join, take
 from esscher.core.sample import importance_resample, unreachable, weighed_draws
+from esscher.kit.stopping import BestOfN
 
 __all__ = ["draw_best_of_n", "draw_resample", "draw_soft_best_of_n"]
 
@@ -76,10 +79,13 @@ def draw_best_of_n(task: Task) -> Drawn:
     """The best of `pool` proposals by evidence, ties at random. Not an approximation of p*.
 
     Its distance to the proposal is estimated from the ranks, without the bound
-    log n - (n-1)/n that is often quoted as its value.
+    log n - (n-1)/n that is often quoted as its value. With a stopping rule a pool ends once its
+    best is worth keeping, and there is no such estimate.
 
     Reference: Beirami et al. (2024).
     """
+    if task.config.stop is not None:
+        return _stopped_best_of_n(task, task.config.stop)
     rng = task.streams.torch("sample")
     pool = task.config.pool
     found = best_of_n(task.target, task.proposal, task.n, pool=pool, rng=rng, context=task.context)
@@ -89,3 +95,45 @@ def draw_best_of_n(task: Task) -> Drawn:
     score = task.target.log_weight(pilot, task.context)
     kl = best_of_n_kl(score, pool, rng=task.streams.torch("best-of-n-bootstrap"))
     return Drawn(found.x, {"kl_proposal": kl, "n_proposed": found.n_proposed})
+
+
+def _stopped_best_of_n(task: Task, stop: BestOfN) -> Drawn:
+    """Every pool grows by one proposal a round until the rule ends it, or it is full.
+
+    All pools have one context, so that the rule learns from all of them together.
+    """
+    rng = task.streams.torch("sample")
+    pool = min(task.config.pool, stop.most or task.config.pool)
+    seen = torch.full((task.n, pool), -torch.inf, dtype=torch.float64)
+    place = torch.zeros(seen.shape, dtype=torch.int64)
+    used = torch.zeros(task.n, dtype=torch.int64)
+    going, parts, drawn = torch.arange(task.n), [], 0
+    for column in range(pool):
+        x = task.proposal.sample(len(going), context=task.context, rng=rng).x
+        seen[going, column] = task.target.log_weight(x, task.context).cpu()
+        place[going, column] = drawn + torch.arange(len(going))
+        parts.append(x)
+        drawn += len(going)
+        used[going] += 1
+        known = seen[torch.arange(pool) < used[:, None]]
+        going = going[seen[going].amax(1) < stop.fair_cap(known.numpy())]
+        if not len(going):
+            break
+    chosen = _best_places(seen, used, rng)
+    best = seen.gather(1, chosen)[:, 0]
+    counts = used.double()
+    facts: Facts = {
+        "n_proposed": drawn,
+        "draws": from_samples(counts),
+        "payoff": from_samples(best - stop.cost * counts),
+        "full_pools": int((used == pool).sum()),
+    }
+    return Drawn(take(join(parts), place.gather(1, chosen)[:, 0]), facts)
+
+
+def _best_places(seen: Tensor, used: Tensor, rng: torch.Generator) -> Tensor:
+    """[n, 1] column of the largest among the columns used, ties at random."""
+    open_to = torch.arange(seen.shape[1]) < used[:, None]
+    luck = torch.rand(seen.shape, dtype=torch.float64, generator=rng)
+    tied = open_to & (seen == seen.amax(1, keepdim=True))
+    return torch.where(tied, luck, -1.0).argmax(1, keepdim=True)
