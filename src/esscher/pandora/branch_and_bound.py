@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ from esscher.pandora.screening import Backup, Reduced
 __all__ = ["MAX_NODES", "Bounded", "branch_and_bound"]
 
 Array = NDArray[np.float64]
+TELL_EVERY = 3.0
+"""Seconds between two words on the progress."""
 MAX_NODES = 400_000
 """Open nodes held at most; a node takes about a kilobyte."""
 SMALL = 2**14
@@ -75,6 +77,7 @@ def branch_and_bound(
     eps: float,
     time_limit: float | None = None,
     max_nodes: int = MAX_NODES,
+    tell: Callable[[str], None] | None = None,
 ) -> Bounded:
     """Search until the gap at the root is at most eps, or time or memory is spent.
 
@@ -83,13 +86,14 @@ def branch_and_bound(
         eps: relative gap in the units of the original instance, at least 0.
         time_limit: seconds, or None.
         max_nodes: open nodes held at most.
+        tell: is told how far the search is, every few seconds.
     """
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
     run = _Run(reduced, eps, deadline)
     slot = math.inf if time_limit is None else LOCAL_SHARE * time_limit
     for problem in plan(reduced):
         run.add(problem, min(deadline, time.monotonic() + slot))
-    finished = run.search(max_nodes)
+    finished = run.search(max_nodes, tell or (lambda _: None))
     best = Found(run.best.value, run.best.order, run.best.backup, run.nodes)
     return Bounded(best, max(run.upper(), best.value), finished)
 
@@ -128,6 +132,14 @@ class _Run:
         else:
             heapq.heappush(self.heap, (-bound, next(self.ticket), node))
 
+    def _progress(self) -> str:
+        base = self.grid.base
+        gap = relative_gap(self.best.value + base, self.upper() + base)
+        return (
+            f"{self.nodes} nodes, {len(self.heap)} open, value {self.best.value + base:.6g}, "
+            f"gap {gap:.2g} of {self.eps:.2g}"
+        )
+
     def add(self, problem: Backup, deadline: float) -> None:
         """One backup: solved at once if it is small, else its root becomes a node."""
         if self.done(problem.bound):
@@ -149,9 +161,13 @@ class _Run:
         self.offer(value, (*problem.prefix, *tail), problem.box)
         self.push(min(bound, problem.bound), root)
 
-    def search(self, max_nodes: int) -> bool:
+    def search(self, max_nodes: int, tell: Callable[[str], None]) -> bool:
         """Expand the node of the largest bound until it is done with; False if stopped."""
+        told = time.monotonic()
         while self.heap:
+            if time.monotonic() - told > TELL_EVERY:
+                told = time.monotonic()
+                tell(self._progress())
             bound, _, node = self.heap[0]
             if self.done(-bound):
                 return True

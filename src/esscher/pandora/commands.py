@@ -119,7 +119,8 @@ def _member(config: GenerateOptions) -> PandoraInstance:
 
 
 def _found(instance: PandoraInstance, settings: dict[str, Any], output: Output) -> Result:
-    result = find(instance, **settings)
+    output.say(f"searching for a policy on {len(instance)} boxes")
+    result = find(instance, tell=output.say, **settings)
     if result.note:
         output.detail(result.note)
     return result

@@ -18,7 +18,7 @@ from esscher.pandora.occupancy import visits
 from esscher.pandora.policy import TwoPhasePolicy
 from esscher.pandora.result import Result
 from esscher.pandora.sensitivity import cost_sensitivity
-from esscher.pandora.simulate import Simulation, simulate
+from esscher.pandora.simulate import Policy, Simulation, simulate
 
 __all__ = ["add_instance", "outline_of", "payoff_figure", "simulate_all"]
 
@@ -82,7 +82,7 @@ def simulate_all(
     instance: PandoraInstance, result: Result, plays: int, seed: int
 ) -> dict[str, Simulation]:
     """The policy found, the best commitment and Weitzman's rule, played on equal seeds."""
-    policies = {
+    policies: dict[str, Policy] = {
         OPTIMAL: result.policy,
         COMMITTING: best_commitment(instance),
         WEITZMAN: TwoPhasePolicy(instance),

@@ -80,9 +80,10 @@ def solve(
             "weitzman" those policies with the bound that needs no search.
         time_limit: seconds for branch and bound and for the scheme, > 0; None for no limit. The
             exact table does not look at the time.
-        max_bytes: of the exact table, 8 bytes a state: 2^22 states fit in the default 64 MiB,
+        max_bytes: of the exact table, 8 bytes a state: 2^23 states fit in the default 64 MiB,
             24 boxes that cannot be screened need 2^27.
-        tell: is told what the approximation scheme may cost before it begins.
+        tell: is told what the approximation scheme may cost before it begins, and every few seconds
+            how far branch and bound is.
 
     Raises:
         ConfigError: if a setting is out of range, or an exact table asked for does not fit; the
@@ -148,7 +149,7 @@ def _table(task: _Task, *, grouped: bool) -> _Answer:
 
 
 def _bnb(task: _Task) -> _Answer:
-    bounded = branch_and_bound(task.reduced, task.eps, task.time_limit)
+    bounded = branch_and_bound(task.reduced, task.eps, task.time_limit, tell=task.tell)
     note = "" if bounded.finished else "stopped before the gap asked for was reached"
     upper = task.reduced.grid.base + bounded.upper
     return _Answer(_policy(task, bounded.found), upper, bounded.found.states, note, "bnb")
