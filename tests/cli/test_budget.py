@@ -34,7 +34,7 @@ def test_importing_the_package_is_free():
     assert seconds < 0.2
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["align", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["align", "--help"], ["pandora", "--help"]])
 def test_help_loads_nothing_heavy(arguments):
     out, seconds, heavy = measure("from esscher.cli import main; main()", *arguments)
     assert "Usage: esscher" in out

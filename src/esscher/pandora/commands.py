@@ -119,6 +119,7 @@ def _member(config: GenerateOptions) -> PandoraInstance:
 
 
 def _found(instance: PandoraInstance, settings: dict[str, Any], output: Output) -> Result:
+    output.say(f"searching for a policy on {len(instance)} boxes")
     result = find(instance, **settings)
     if result.note:
         output.detail(result.note)
