@@ -1,5 +1,6 @@
 """A tree of decisions as a picture."""
 
+import html
 import re
 
 from esscher.kit.runs.figures import to_svg
@@ -16,14 +17,14 @@ TREE = Outline(
 
 
 def texts(svg):
-    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    return [html.unescape(t) for t in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
 
 
 def test_every_node_is_a_row_with_its_condition_and_share():
     found = texts(to_svg(outline_figure(TREE)))
     assert found == [
         "Open A", "100 %", "best is 2 or more", "Stop", "> 99 %", "best is below 2", "Open B",
-        "&lt; 1 %", "Take C", "&lt; 1 %",
+        "< 1 %", "Take C", "< 1 %",
     ]  # fmt: skip
 
 
