@@ -123,7 +123,7 @@ def branched(quick: bool) -> Numbers:
     for family in BRANCHED:
         own, wall = [], []
         for seed in range(BRANCHED_SEEDS[quick]):
-            found = solve(FAMILIES[family](40, seed), 1e-3, "bnb", LIMIT)
+            found = solve(FAMILIES[family](40, seed), 1e-3, "bnb", time_limit=LIMIT)
             own.append(found.certified and found.seconds <= 1.05 * LIMIT)
             wall.append(found.seconds)
             committed.append((family, found.committing / found.value))
