@@ -12,11 +12,11 @@ from esscher.pandora.sensitivity import cheaper
 def main() -> None:
     applicants = PandoraInstance(
         [
-            Box([0, 300], [0.9, 0.1], 15, "Boris"),
-            Box([0, 30, 38], [0.85, 0.1, 0.05], 2, "Ada"),
-            Box([0, 34, 45], [0.7, 0.25, 0.05], 0.5, "Chen"),
-            Box([0, 28, 38], [0.85, 0.1, 0.05], 1, "Dora"),
-            Box.normal(11, 15, 1, "Emil"),  # a law made finite, with its indices kept
+            Box([0, 300], [0.9, 0.1], 15, "B"),
+            Box([0, 30, 38], [0.85, 0.1, 0.05], 2, "A"),
+            Box([0, 34, 45], [0.7, 0.25, 0.05], 0.5, "C"),
+            Box([0, 28, 38], [0.85, 0.1, 0.05], 1, "D"),
+            Box.normal(11, 15, 1, "E"),  # a law made finite, with its indices kept
         ]
     )
     found = solve(applicants, eps=1e-3)
@@ -31,8 +31,8 @@ def main() -> None:
 
     played = simulate(applicants, found.policy, n=100_000, seed=0)
     print(f"played 100,000 times: {played.mean:.2f} ± {played.se:.2f}")
-    gain = cheaper(applicants, "Boris", cost=5).gain
-    print(f"a trial of Boris for 5 k€ instead of 15 would be worth {gain:.2f} k€")
+    gain = cheaper(applicants, "B", cost=5).gain
+    print(f"a trial of B for 5 k€ instead of 15 would be worth {gain:.2f} k€")
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def test_a_report_of_a_file(folder, capsys):
     assert set(found) == PROMISED | {"report"}
     page = (folder / "r.html").read_text(encoding="utf-8")
     for word in (
-        "What to do", "Open Emil first, which costs 1 k€", "The list", "The boxes", "What it earns",
+        "What to do", "Open E first, which costs 1 k€", "The list", "The boxes", "What it earns",
         "What cheaper looking is worth", "Weitzman", "2,000 searches", "k€",
     ):  # fmt: skip
         assert word in page

@@ -114,9 +114,9 @@ def test_words_say_all_of_it():
     said = " ".join(explain(policy, "k€"))
     for name in hiring().names:
         assert name in said
-    assert "Open Emil first, which costs 1 k€." in said
+    assert "Open E first, which costs 1 k€." in said
     assert "16.14 k€ or more" in said
-    assert "take Boris unseen: it is worth 30 k€ on average." in said
+    assert "take B unseen: it is worth 30 k€ on average." in said
     assert "On average this earns 38.61 k€" in said
 
 

@@ -23,16 +23,16 @@ HEIGHTS = (10.0, 100.0, 1000.0, 100_000.0)
 def hiring() -> PandoraInstance:
     """Five applicants, the worth of a year with each in k€, and what a trial week costs.
 
-    Boris is a gamble, and it takes a long trial to see how it ends. The others seldom suit, which
+    B is a gamble, and it takes a long trial to see how it ends. The others seldom suit, which
     shows quickly.
     """
     return PandoraInstance(
         [
-            Box([0, 300], [0.9, 0.1], 15, "Boris"),
-            Box([0, 30, 38], [0.85, 0.1, 0.05], 2, "Ada"),
-            Box([0, 34, 45], [0.7, 0.25, 0.05], 0.5, "Chen"),
-            Box([0, 28, 38], [0.85, 0.1, 0.05], 1, "Dora"),
-            Box([0, 30, 45], [0.7, 0.15, 0.15], 1, "Emil"),
+            Box([0, 300], [0.9, 0.1], 15, "B"),
+            Box([0, 30, 38], [0.85, 0.1, 0.05], 2, "A"),
+            Box([0, 34, 45], [0.7, 0.25, 0.05], 0.5, "C"),
+            Box([0, 28, 38], [0.85, 0.1, 0.05], 1, "D"),
+            Box([0, 30, 45], [0.7, 0.15, 0.15], 1, "E"),
         ]
     )
 
