@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ CHUNK = 4096
 """States whose draws are held at once."""
 
 
-class BehaviourDensity(nn.Module):
+class BehaviourDensity(nn.Module, ABC):
     """A conditional density π_b(a|s) over actions in units of half the box.
 
     It lives on R^m, not on [-1, 1]^m: data sit on the edges of the box, where an inverse tanh would
@@ -23,18 +25,18 @@ class BehaviourDensity(nn.Module):
 
     action_dim: int
 
+    @abstractmethod
     def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
         """Log π_b(a|s) [B], nats, of obs [B, d] and action [B, m]; has a gradient in the action."""
-        raise NotImplementedError
 
     def loss(self, obs: Tensor, action: Tensor, rng: torch.Generator) -> Tensor:
         """Scalar whose descent fits the density: minus the mean log-probability, or a bound."""
         del rng
         return -self.log_prob(obs, action).mean()
 
+    @abstractmethod
     def sample(self, obs: Tensor, n: int, rng: torch.Generator) -> Tensor:
         """[n, B, m] draws per state, not clipped to the box."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def entropy(self, obs: Tensor, n: int, rng: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -45,9 +46,9 @@ class Mixture(NamedTuple):
 class MixtureLaw(BehaviourDensity):
     """A density that is a mixture in every state."""
 
+    @abstractmethod
     def mixture(self, obs: Tensor) -> Mixture:
         """The mixture in states [B, d]."""
-        raise NotImplementedError
 
     def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
         """Log π_b(a|s) [B], exact."""
