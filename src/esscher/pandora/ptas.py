@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from esscher.errors import ConfigError
 from esscher.pandora.branch_and_bound import Bounded
 from esscher.pandora.exact import Found, committing_certificate
+from esscher.pandora.local_search import improve
 from esscher.pandora.policy import order_value
 from esscher.pandora.scheme import Scheme
 from esscher.pandora.screening import Backup, Reduced, candidates, with_backup
@@ -44,6 +45,9 @@ class _Search:
         """All guesses that could beat the best by more than 1 / (1 - ε)."""
         ahead = _Prefix(self.grid, backup)
         self.offer(backup.prefix, backup.box)
+        # A good order to begin with spares guesses; the guarantee does not need it.
+        _, tail = improve(self.grid, backup, backup.pool, self.end)
+        self.offer((*backup.prefix, *tail), backup.box)
         above = [self._least(ahead, scheme)]
         for step in scheme.steps(above):
             self.offer((*backup.prefix, *step.order), backup.box)
