@@ -45,8 +45,8 @@ _PLACES = {
     "Take": "policy",
     "TwoPhasePolicy": "policy",
     "Verdict": "verify",
-    "backup_value": "indices",
-    "reservation_value": "indices",
+    "backup_value": "reservation",
+    "reservation_value": "reservation",
     "upper_bound": "bounds",
     "weitzman_value": "weitzman",
 }

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from esscher.kit.stopping import Array, BestOfN
 from esscher.pandora.box import Box
-from esscher.pandora.indices import reservation_value
 from esscher.pandora.law import Law
+from esscher.pandora.reservation import reservation_value
 
 __all__ = ["BestOfN", "BoxLaw"]
 
