@@ -31,7 +31,7 @@ BRANCHED_SEEDS = {True: 3, False: 25}
 LIMIT = 60.0
 PLAYS = {True: 100_000, False: 1_000_000}
 AUDITED = {True: 12, False: 50}
-SEARCHES = {True: 300, False: 2000}
+SEARCHES = {True: 1000, False: 2000}
 LAWS: dict[str, Any] = {
     "UCB, exponential": ExponentialLaw(),
     "predictive, exponential": ExponentialLaw(rule="predictive"),
