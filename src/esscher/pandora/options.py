@@ -29,7 +29,7 @@ class SolverFlags:
     bound; ptas: the approximation scheme; committing, weitzman: simple policies with a bound;
     auto: a table where it is small enough, else branch and bound."""
     time_limit: float | None = 60.0
-    """Seconds after which branch and bound gives the best policy so far, with its bound."""
+    """Seconds after which bnb and ptas give the best policy so far, with its bound."""
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `esscher.pandora.solve`."""
