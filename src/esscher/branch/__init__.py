@@ -1,0 +1,1 @@
+"""Learning to branch in integer programming, by trajectories cut from finished search trees."""

@@ -1,0 +1,1 @@
+"""Random instances of four classes, and files."""

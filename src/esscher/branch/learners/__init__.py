@@ -1,0 +1,1 @@
+"""Learners of branching: Q-learning on trajectories, imitation, policy gradients."""

@@ -1,0 +1,1 @@
+"""What a policy sees of a node: the bipartite graph of its LP, and the tree around it."""
