@@ -1,0 +1,289 @@
+"""Branching as a Gymnasium environment. Needs `pip install "esscher[milp,rl]"`.
+
+SCIP calls for a decision and does not return meanwhile, so it solves in a thread of its own, which
+waits wherever the environment waits for an action. Only one of both runs at a time.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esscher.branch.callback import Limits
+from esscher.branch.focus import Focus
+from esscher.branch.observation.base import COLUMN_FEATURES, ROW_FEATURES, Observation, Observer
+from esscher.branch.recorder import Recorder
+from esscher.branch.settings import configure
+from esscher.branch.solve import SolveResult, solve
+from esscher.errors import ConfigError, ShapeError
+from esscher.kit.require import require
+
+__all__ = ["BranchingEnv", "GraphSize"]
+
+gymnasium: Any = require("gymnasium", "rl")
+TRIES = 50
+"""Instances in a row that need no branching, after which it is given up."""
+Reward = Literal["decisions", "fathomed"]
+
+
+@dataclass(frozen=True)
+class GraphSize:
+    """Room of a padded observation."""
+
+    rows: int
+    """Row sides."""
+    columns: int
+    """Columns, which are the actions."""
+    edges: int
+    """Coefficients."""
+    tree: int = 0
+    """Tree features: 24 or 0."""
+
+
+class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
+    """One episode solves one instance; an action is the column to branch on.
+
+    Observations are padded to `size`: "rows" [R, 5], "columns" [C, 19], "tree" [0 or 24],
+    "edge_row" and "edge_column" [E] with -1 where there is none, "edge_value" [E], "mask" [C] of
+    the candidates. `info["observation"]` is the same without padding, `info["action_mask"]` the
+    mask; at the end `info["result"]` is the `SolveResult`. A truncated solve is not finished.
+
+    Args:
+        problem: makes the model of instance i, a `pyscipopt.Model`; i is drawn from the seed.
+        size: of the padding.
+        observer: takes observations.
+        settings: of SCIP, see `esscher.branch.settings`.
+        reward: "decisions": -1 a step, 0 for the last; "fathomed": 0 where the decision left no
+            child in the tree and -1 elsewhere.
+        max_decisions: after which an episode is truncated.
+        instances: i is drawn below this.
+
+    Raises:
+        MissingExtra: if gymnasium or pyscipopt is not installed.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+
+    def __init__(
+        self,
+        problem: Callable[[int], Any],
+        size: GraphSize,
+        observer: Observer,
+        *,
+        settings: str = "bare",
+        reward: Reward = "decisions",
+        max_decisions: int | None = None,
+        instances: int = 2**31,
+    ) -> None:
+        if reward not in ("decisions", "fathomed"):
+            raise ConfigError(f"reward is 'decisions' or 'fathomed', got {reward!r}")
+        self.problem, self.size, self.observer = problem, size, observer
+        self.settings, self.reward, self.instances = settings, reward, instances
+        stop = Limits() if max_decisions is None else Limits(max_decisions=max_decisions, stop=True)
+        self._limits = stop
+        self._session: _Session | None = None
+        self._observation: Observation | None = None
+        self.observation_space = _space(size)
+        self.action_space = gymnasium.spaces.Discrete(size.columns)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an instance that needs branching: `options={"instance": i}`, or a drawn one.
+
+        Raises:
+            ConfigError: if none of fifty instances in a row needs branching.
+        """
+        super().reset(seed=seed)
+        self.close()
+        wanted = (options or {}).get("instance")
+        for _ in range(TRIES):
+            number = int(self.np_random.integers(self.instances)) if wanted is None else wanted
+            model = self.problem(number)
+            configure(model, self.settings, seed=0)
+            model.setParam("misc/catchctrlc", False)
+            self._session = session = _Session(model, self.observer, self._limits)
+            found = session.wait()
+            if isinstance(found, Observation):
+                self._observation = found
+                return self._padded(found), self._info(found) | {"instance": number}
+            if wanted is not None:
+                break
+        what = f"instance {wanted}" if wanted is not None else f"{TRIES} instances in a row"
+        raise ConfigError(f"{what} needed no branching; take harder ones or plainer settings")
+
+    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Branch on a column.
+
+        Raises:
+            ConfigError: if the column is no candidate, or there is no episode.
+        """
+        before, session = self._observation, self._session
+        if before is None or session is None:
+            raise ConfigError("there is no episode; call reset first")
+        places = np.flatnonzero(before.candidates == action)
+        if len(places) == 0:
+            raise ConfigError(
+                f"column {action} is no candidate; info['action_mask'] has those that are"
+            )
+        found = session.wait(int(places[0]))
+        if isinstance(found, Observation):
+            self._observation = found
+            return (
+                self._padded(found),
+                self._reward(session, False),
+                False,
+                False,
+                self._info(found),
+            )
+        self._observation = None
+        cut = found.status not in ("optimal", "infeasible")
+        info = {"result": found, "action_mask": np.zeros(self.size.columns, dtype=np.int8)}
+        return self._padded(_nothing(before)), self._reward(session, not cut), not cut, cut, info
+
+    def close(self) -> None:
+        """Stop the solve under way, if any."""
+        if self._session is not None:
+            self._session.stop()
+        self._session = self._observation = None
+
+    def _reward(self, session: _Session, solved: bool) -> float:
+        if solved:
+            return 0.0
+        if self.reward == "fathomed":
+            return 0.0 if session.closed() else -1.0
+        return -1.0
+
+    def _info(self, found: Observation) -> dict[str, Any]:
+        mask = np.zeros(self.size.columns, dtype=np.int8)
+        mask[found.candidates] = 1
+        return {"observation": found, "action_mask": mask}
+
+    def _padded(self, found: Observation) -> dict[str, NDArray[Any]]:
+        size = self.size
+        real = (len(found.rows), len(found.columns), len(found.edge_row), len(found.tree))
+        if real[0] > size.rows or real[1] > size.columns or real[2] > size.edges:
+            raise ShapeError(f"an observation of {real[:3]} rows, columns, edges exceeds {size}")
+        if real[3] != size.tree:
+            raise ShapeError(
+                f"the observer gives {real[3]} tree features, size.tree is {size.tree}"
+            )
+        mask = np.zeros(size.columns, dtype=np.int8)
+        mask[found.candidates] = 1
+        return {
+            "rows": _filled(found.rows, (size.rows, found.rows.shape[1]), 0.0),
+            "columns": _filled(found.columns, (size.columns, found.columns.shape[1]), 0.0),
+            "tree": found.tree,
+            "edge_row": _filled(found.edge_row, (size.edges,), -1),
+            "edge_column": _filled(found.edge_column, (size.edges,), -1),
+            "edge_value": _filled(found.edge_value, (size.edges,), 0.0),
+            "mask": mask,
+        }
+
+
+class _StopSolveError(Exception):
+    """Raised in the solver's thread to leave it."""
+
+
+class _Session:
+    """A solve in a thread, which waits for actions; itself the policy that waits."""
+
+    def __init__(self, model: Any, observer: Observer, limits: Limits) -> None:
+        self._asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        channel = _Channel(observer, self._asked, self._answers)
+        self._recorder = Recorder()
+        self._thread = threading.Thread(
+            target=_solved,
+            args=(model, channel, self._recorder, limits),
+            name="esscher branching",
+            daemon=True,
+        )
+        self._thread.start()
+        self._finalizer = weakref.finalize(self, self._answers.put, None)
+
+    def wait(self, choice: int | None = None) -> Observation | SolveResult:
+        """Answer, where there was a question, and wait for the next or the end."""
+        if choice is not None:
+            self._answers.put(choice)
+        found = self._asked.get()
+        if isinstance(found, BaseException):
+            self._thread.join()
+            raise found
+        result: Observation | SolveResult = found
+        return result
+
+    def closed(self) -> bool:
+        """Whether the decision before the last left no child in the tree."""
+        return self._recorder.last_closed
+
+    def stop(self) -> None:
+        """Leave the solve and its thread."""
+        if self._thread.is_alive():
+            self._answers.put(None)
+            self._thread.join()
+
+
+class _Channel:
+    """The policy in the solver's thread."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        asked: queue.SimpleQueue[Any],
+        answers: queue.SimpleQueue[Any],
+    ) -> None:
+        self._observer, self.asked, self._answers = observer, asked, answers
+
+    def begin(self, model: Any) -> None:
+        self._observer.begin(model)
+
+    def choose(self, focus: Focus) -> int:
+        self.asked.put(self._observer.observe(focus))
+        answer = self._answers.get()
+        if answer is None:
+            raise _StopSolveError
+        return int(answer)
+
+
+def _solved(model: Any, channel: _Channel, recorder: Recorder, limits: Limits) -> None:
+    try:
+        channel.asked.put(solve(model, channel, recorder=recorder, limits=limits, release=True))
+    except _StopSolveError:
+        pass
+    except BaseException as error:
+        channel.asked.put(error)
+
+
+def _space(size: GraphSize) -> Any:
+    spaces = gymnasium.spaces
+    real = {
+        "rows": (size.rows, len(ROW_FEATURES)),
+        "columns": (size.columns, len(COLUMN_FEATURES)),
+        "tree": (size.tree,),
+        "edge_value": (size.edges,),
+    }
+    found = {k: spaces.Box(-np.inf, np.inf, shape, np.float32) for k, shape in real.items()}
+    found["edge_row"] = spaces.Box(-1, size.rows - 1, (size.edges,), np.int32)
+    found["edge_column"] = spaces.Box(-1, size.columns - 1, (size.edges,), np.int32)
+    found["mask"] = spaces.MultiBinary(size.columns)
+    return spaces.Dict(found)
+
+
+def _filled(values: NDArray[Any], shape: tuple[int, ...], rest: float) -> NDArray[Any]:
+    found = np.full(shape, rest, dtype=values.dtype)
+    found[: len(values)] = values
+    return found
+
+
+def _nothing(like: Observation) -> Observation:
+    """An observation without nodes, of a solve that has ended."""
+    empty = {name: value[:0] for name, value in like._asdict().items()}
+    return Observation(**empty)._replace(tree=np.zeros_like(like.tree))
