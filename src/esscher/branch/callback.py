@@ -68,9 +68,23 @@ class Brancher(scip.Branchrule):  # type: ignore[misc]
         self.stopped = False
 
     def raise_error(self) -> None:
-        """Raise what the policy raised, if anything; for after `model.optimize()`."""
-        if self.error is not None:
-            raise self.error
+        """Raise what the policy raised, if anything; for after `model.optimize()`.
+
+        It is let go of: its traceback holds the model, which holds this callback.
+        """
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+
+    def release(self) -> None:
+        """Let go of a model whose solve has ended, so that it is freed when its user drops it.
+
+        A model and its callbacks hold each other, and would wait for a garbage collection.
+        """
+        self.model: Any = None
 
     def branchinitsol(self) -> None:
         """Called by SCIP when branch and bound begins."""

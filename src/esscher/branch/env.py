@@ -52,8 +52,8 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
 
     Observations are padded to `size`: "rows" [R, 5], "columns" [C, 19], "tree" [0 or 24],
     "edge_row" and "edge_column" [E] with -1 where there is none, "edge_value" [E], "mask" [C] of
-    the candidates. `info["observation"]` is the same without padding, `info["action_mask"]` the
-    mask; at the end `info["result"]` is the `SolveResult`. A truncated solve is not finished.
+    the candidates. `graph` is the same without padding, `info["action_mask"]` the mask; at the end
+    `info["result"]` is the `SolveResult`. A truncated solve is not finished.
 
     Args:
         problem: makes the model of instance i, a `pyscipopt.Model`; i is drawn from the seed.
@@ -64,6 +64,9 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
             child in the tree and -1 elsewhere.
         max_decisions: after which an episode is truncated.
         instances: i is drawn below this.
+        invalid: what an action does that is no candidate: "raise" ConfigError, or "ignore" it: the
+            state stays, the step costs 1 and has `info["invalid"]`. Gymnasium's `check_env` draws
+            actions without the mask and needs the latter.
 
     Raises:
         MissingExtra: if gymnasium or pyscipopt is not installed.
@@ -81,17 +84,30 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
         reward: Reward = "decisions",
         max_decisions: int | None = None,
         instances: int = 2**31,
+        invalid: Literal["raise", "ignore"] = "raise",
     ) -> None:
         if reward not in ("decisions", "fathomed"):
             raise ConfigError(f"reward is 'decisions' or 'fathomed', got {reward!r}")
         self.problem, self.size, self.observer = problem, size, observer
         self.settings, self.reward, self.instances = settings, reward, instances
+        self.invalid = invalid
         stop = Limits() if max_decisions is None else Limits(max_decisions=max_decisions, stop=True)
         self._limits = stop
         self._session: _Session | None = None
         self._observation: Observation | None = None
         self.observation_space = _space(size)
         self.action_space = gymnasium.spaces.Discrete(size.columns)
+
+    @property
+    def graph(self) -> Observation:
+        """The present observation without padding.
+
+        Raises:
+            ConfigError: if there is no episode.
+        """
+        if self._observation is None:
+            raise ConfigError("there is no episode; call reset first")
+        return self._observation
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -123,12 +139,14 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
         """Branch on a column.
 
         Raises:
-            ConfigError: if the column is no candidate, or there is no episode.
+            ConfigError: if there is no episode, or the column is no candidate and that is not
+                ignored.
         """
-        before, session = self._observation, self._session
-        if before is None or session is None:
-            raise ConfigError("there is no episode; call reset first")
+        before, session = self.graph, self._session
+        assert session is not None
         places = np.flatnonzero(before.candidates == action)
+        if len(places) == 0 and self.invalid == "ignore":
+            return self._padded(before), -1.0, False, False, self._info(before) | {"invalid": True}
         if len(places) == 0:
             raise ConfigError(
                 f"column {action} is no candidate; info['action_mask'] has those that are"
@@ -164,7 +182,7 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
     def _info(self, found: Observation) -> dict[str, Any]:
         mask = np.zeros(self.size.columns, dtype=np.int8)
         mask[found.candidates] = 1
-        return {"observation": found, "action_mask": mask}
+        return {"action_mask": mask}
 
     def _padded(self, found: Observation) -> dict[str, NDArray[Any]]:
         size = self.size

@@ -42,15 +42,30 @@ class Recorder(scip.Eventhdlr):  # type: ignore[misc]
         self.last_closed = False
         self.error: BaseException | None = None
 
+    def raise_error(self) -> None:
+        """Raise what went wrong in a callback, if anything."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+
     def eventinit(self) -> None:
         """Called by SCIP when solving begins."""
         for kind in _EVENTS:
             self.model.catchEvent(kind, self)
 
     def eventexit(self) -> None:
-        """Called by SCIP when solving has ended."""
-        for kind in _EVENTS:
-            self.model.dropEvent(kind, self)
+        """Called by SCIP when it frees the problem."""
+        self.release()
+
+    def release(self) -> None:
+        """Hear no more events, and let go of the model; see `Brancher.release`."""
+        if self.model is not None:
+            for kind in _EVENTS:
+                self.model.dropEvent(kind, self)
+        self.model: Any = None
 
     def eventexec(self, event: Any) -> None:
         """Called by SCIP at every event."""

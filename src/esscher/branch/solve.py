@@ -76,24 +76,11 @@ def solve(
         raise ConfigError("this model was solved before; make it anew, or call its freeTransform")
     brancher = attach(model, policy, limits=limits, fallback=fallback, recorder=recorder)
     try:
-        model.optimizeNogil() if release else model.optimize()
-    except Exception as error:
-        _raise_own(brancher, recorder)
-        raise DataError(f"SCIP could not solve {model.getProbName()}: {error}") from error
-    _raise_own(brancher, recorder)
-    status = str(model.getStatus())
-    if status == "userinterrupt" and not (brancher is not None and brancher.stopped):
-        raise KeyboardInterrupt
-    return SolveResult(
-        status,
-        float(model.getObjVal()) if model.getNSols() > 0 else None,
-        int(model.getNTotalNodes()),
-        0 if brancher is None else brancher.decisions,
-        int(model.getNLPIterations()),
-        float(model.getSolvingTime()),
-        0.0 if brancher is None else brancher.seconds,
-        None if recorder is None else recorder.tree(complete=status in _ENDED),
-    )
+        return _solved(model, brancher, recorder, release)
+    finally:
+        for part in (brancher, recorder):
+            if part is not None:
+                part.release()
 
 
 def attach(
@@ -144,7 +131,35 @@ def prefer_rule(model: Any, name: str) -> None:
     model.setParam(key, PRIORITY)
 
 
+def _solved(
+    model: Any, brancher: Brancher | None, recorder: Recorder | None, release: bool
+) -> SolveResult:
+    try:
+        if release:
+            model.optimizeNogil()
+        else:
+            model.optimize()
+    except Exception as error:
+        _raise_own(brancher, recorder)
+        raise DataError(f"SCIP could not solve {model.getProbName()}: {error}") from error
+    _raise_own(brancher, recorder)
+    status = str(model.getStatus())
+    if status == "userinterrupt" and not (brancher is not None and brancher.stopped):
+        raise KeyboardInterrupt
+    return SolveResult(
+        status,
+        float(model.getObjVal()) if model.getNSols() > 0 else None,
+        int(model.getNTotalNodes()),
+        0 if brancher is None else brancher.decisions,
+        int(model.getNLPIterations()),
+        float(model.getSolvingTime()),
+        0.0 if brancher is None else brancher.seconds,
+        None if recorder is None else recorder.tree(complete=status in _ENDED),
+    )
+
+
 def _raise_own(brancher: Brancher | None, recorder: Recorder | None) -> None:
-    for part in (brancher, recorder):
-        if part is not None and part.error is not None:
-            raise part.error
+    if brancher is not None:
+        brancher.raise_error()
+    if recorder is not None:
+        recorder.raise_error()
