@@ -28,7 +28,7 @@ class Budget:
     episodes: int | None = None
     """Training instances; none if None."""
     validation: int = 20
-    """Instances on which the policy is measured."""
+    """Instances on which the policy is measured, >= 2."""
     every: float = 5.0
     """Minutes between measurements, while there is no number of episodes; there are 10 with one."""
     max_decisions: int = 400
@@ -39,9 +39,9 @@ class Budget:
             raise ConfigError(f"Budget.minutes and .every must be > 0, got {self}")
         if self.episodes is None and math.isinf(self.minutes):
             raise ConfigError("Budget needs minutes or episodes")
-        for name in ("validation", "max_decisions"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Budget.{name} must be >= 1, got {getattr(self, name)}")
+        for name, least in (("validation", 2), ("max_decisions", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"Budget.{name} must be >= {least}, got {getattr(self, name)}")
         if self.episodes is not None and self.episodes < 1:
             raise ConfigError(f"Budget.episodes must be >= 1, got {self.episodes}")
 

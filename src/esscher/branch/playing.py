@@ -17,11 +17,11 @@ from esscher.branch.network import BipartiteNetwork, NetworkConfig
 from esscher.branch.observation.base import Observation, Observer
 from esscher.branch.observation.observer import make_observer
 from esscher.branch.policies import Pseudocost
+from esscher.branch.problems import Problem
 from esscher.branch.recorder import Recorder
 from esscher.branch.serving import Scorer
 from esscher.branch.settings import configure
 from esscher.branch.solve import SolveResult, solve
-from esscher.branch.sources import Source
 from esscher.branch.strong import strong_scores
 from esscher.branch.tree import SearchTree
 from esscher.kit.runs.seeds import Streams
@@ -60,8 +60,6 @@ class Episode(NamedTuple):
 class Setting:
     """What all training solves have in common."""
 
-    source: Source
-    """Instances."""
     network: NetworkConfig
     """Architecture, with the features to observe."""
     settings: str
@@ -73,7 +71,7 @@ class Setting:
     seed: int
     """Of exploration."""
     draws: Draws
-    """The best candidate with chance 1 - ε; the network's softmax; an expert asked with chance ε."""
+    """The best candidate but with chance ε; the network's softmax; an expert with chance ε."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,10 @@ class PlayTask:
 
     setting: Setting
     """What all have in common."""
+    problem: Problem
+    """The instance."""
     number: int
-    """Of the instance, which with the seed settles all random numbers."""
+    """Of it in training, which with the seed settles all random numbers."""
     chance: float
     """ε."""
     weights: dict[str, torch.Tensor]
@@ -176,7 +176,7 @@ def play(task: PlayTask) -> Episode:
     """Solve one training instance; a pure function of the task."""
     setting, number = task.setting, task.number
     rng = Streams(setting.seed).numpy("playing", number)
-    model = setting.source.model(number)
+    model = task.problem.model()
     configure(model, setting.settings, selector=setting.selector, seed=number)
     observer = make_observer(setting.network.features)
     limits = Limits(max_decisions=setting.max_decisions, stop=True)

@@ -197,9 +197,7 @@ def make_trainer(config: TrainConfig, seed: int) -> Trainer:
     return GradientTrainer(config, seed) if config.method == "tmdp" else QTrainer(config, seed)
 
 
-def transitions_of(
-    config: TrainConfig, tree: SearchTree, rng: np.random.Generator
-) -> Transitions:
+def transitions_of(config: TrainConfig, tree: SearchTree, rng: np.random.Generator) -> Transitions:
     """What Q-learning takes from a tree, by the configuration's method."""
     n_step, gamma = config.n_step, config.gamma
     if config.method == "original":
@@ -214,5 +212,3 @@ def transitions_of(
         )
     paths = trajectories(tree, config.select, rng=rng)
     return path_transitions(tree, paths, gamma=gamma, n_step=n_step)
-
-

@@ -18,10 +18,9 @@ from esscher.branch.imitating import ImitationTrainer
 from esscher.branch.network import BipartiteNetwork, NetworkConfig
 from esscher.branch.observation.observer import make_observer
 from esscher.branch.playing import Draws, Episode, PlayTask, Setting, play
+from esscher.branch.problems import Drawn, Problem, problems_of
 from esscher.branch.serving import Scorer
-from esscher.branch.settings import configure
-from esscher.branch.solve import solve
-from esscher.branch.sources import Source, source_of
+from esscher.branch.setup import Setup, solve_with
 from esscher.branch.trainers import Trainer, make_trainer
 from esscher.core.estimate import Estimate
 from esscher.errors import ConfigError
@@ -40,6 +39,7 @@ IDLE = 50
 LOOKS = 10
 
 Said = Callable[[dict[str, Any]], None]
+Instances = Callable[[int], Problem]
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ def fit(
         NumericsError: if a loss is not finite.
     """
     pool = SerialPool() if pool is None else pool
-    train, held_out = _sources(config, seed)
+    train, held_out = _instances(config, seed)
     loop = _Loop(config, seed, held_out, run, pool, on_row, clock)
     loop.begin()
     trainer = loop.trainer
     draws: Draws = {"imitation": "expert", "tmdp": "softmax"}.get(config.method, "greedy")  # type: ignore[assignment]
-    setting = _setting(config, train, seed, draws)
+    setting = _setting(config, seed, draws)
     imitates = isinstance(trainer, ImitationTrainer)
-    for episode in _played(setting, loop, pool):
+    for episode in _played(setting, train, loop, pool):
         loop.note(episode, trainer.take(episode, loop.progress))
         if on_episode is not None:
             on_episode(loop.episodes, loop.progress)
@@ -127,34 +127,29 @@ def _fitted(
 
 
 def measured(
-    network: BipartiteNetwork, source: Source, config: TrainConfig, count: int, pool: Pool
+    network: BipartiteNetwork, problems: Sequence[Problem], settings: str, pool: Pool
 ) -> tuple[Estimate, float]:
     """Mean of log2 nodes, and the geometric mean of nodes, of the greedy policy."""
     weights = _detached(network)
-    tasks = [_Look(config, network.config, source, weights, i) for i in range(count)]
-    nodes = np.array(pool.map(_look, tasks), dtype=np.float64)
-    logs = np.log2(nodes)
-    estimate = seed_estimate(logs) if count > 1 else Estimate(float(logs[0]), math.nan, 1)
-    return estimate, float(2 ** logs.mean())
+    tasks = [_Look(network.config, weights, problem, settings) for problem in problems]
+    logs = np.log2(np.array(pool.map(_look, tasks), dtype=np.float64))
+    return seed_estimate(logs), float(2 ** logs.mean())
 
 
 @dataclass(frozen=True)
 class _Look:
     """One measurement."""
 
-    config: TrainConfig
     network: NetworkConfig
-    source: Source
     weights: dict[str, torch.Tensor]
-    number: int
+    problem: Problem
+    settings: str
 
 
 def _look(look: _Look) -> int:
-    network = BipartiteNetwork(look.network, rng=torch.Generator())
-    network.load_state_dict(look.weights)
-    model = look.source.model(look.number)
-    configure(model, look.config.settings, seed=look.number, node_limit=LARGEST)
-    return solve(model, policy_of(network)).nodes
+    policy = policy_of(_network(look.network, look.weights))
+    setup = Setup(look.settings, node_limit=LARGEST)
+    return solve_with(look.problem.model(), policy, setup, 0).nodes
 
 
 LARGEST = 20_000
@@ -168,7 +163,7 @@ class _Loop:
         self,
         config: TrainConfig,
         seed: int,
-        held_out: Source,
+        held_out: Sequence[Problem],
         run: Run | None,
         pool: Pool,
         on_row: Said | None,
@@ -250,7 +245,7 @@ class _Loop:
         """Measure the network on held-out instances, and save."""
         budget = self.config.budget
         log_nodes, nodes = measured(
-            self.trainer.network, self.held_out, self.config, budget.validation, self.pool
+            self.trainer.network, self.held_out, self.config.settings, self.pool
         )
         if nodes < self.best_score:
             self.best, self.best_score = _detached(self.trainer.network), nodes
@@ -305,7 +300,7 @@ class _Loop:
         return math.floor(self.episodes * LOOKS / budget.episodes)
 
 
-def _played(setting: Setting, loop: _Loop, pool: Pool) -> Iterator[Episode]:
+def _played(setting: Setting, train: Instances, loop: _Loop, pool: Pool) -> Iterator[Episode]:
     """Training episodes until the budget is used.
 
     With one worker each is played by the network as it is. With several, a round is played while
@@ -313,48 +308,66 @@ def _played(setting: Setting, loop: _Loop, pool: Pool) -> Iterator[Episode]:
     """
     if pool.workers == 1:
         while loop.playing:
-            yield from pool.map(play, _tasks(setting, loop, [loop.episodes]))
+            yield from pool.map(play, _tasks(setting, train, loop, [loop.episodes]))
         return
     with ThreadPoolExecutor(1) as side:
         first = loop.episodes
-        coming = side.submit(pool.map, play, _tasks(setting, loop, range(first, first + pool.workers)))
+        coming = side.submit(
+            pool.map, play, _tasks(setting, train, loop, range(first, first + pool.workers))
+        )
         while loop.playing:
             episodes = coming.result()
             first += len(episodes)
             numbers = range(first, first + pool.workers)
-            coming = side.submit(pool.map, play, _tasks(setting, loop, numbers))
+            coming = side.submit(pool.map, play, _tasks(setting, train, loop, numbers))
             for episode in episodes:
                 if loop.playing:
                     yield episode
         coming.result()
 
 
-def _tasks(setting: Setting, loop: _Loop, numbers: Sequence[int]) -> list[PlayTask]:
+def _tasks(
+    setting: Setting, train: Instances, loop: _Loop, numbers: Sequence[int]
+) -> list[PlayTask]:
     explore = loop.config.exploration
     share = min(1.0, loop.progress / explore.until)
     chance = explore.first + share * (explore.last - explore.first)
     if setting.draws == "expert":
         chance = loop.config.imitation.chance
     weights = _detached(loop.trainer.network)
-    return [PlayTask(setting, number, chance, weights) for number in numbers]
+    return [PlayTask(setting, train(i), i, chance, weights) for i in numbers]
 
 
-def _sources(config: TrainConfig, seed: int) -> tuple[Source, Source]:
-    """Training instances of this seed, and those all seeds are measured on."""
-    streams = Streams(seed)
-    train = int(streams.numpy("training instances").integers(2**31))
-    return source_of(config.problem, 2**32 + train), source_of(config.problem, VALIDATION)
+def _instances(config: TrainConfig, seed: int) -> tuple[Instances, list[Problem]]:
+    """Training instances of this seed, and those all seeds are measured on.
+
+    Of files, every third is kept for measuring.
+    """
+    found = problems_of(config.problem)
+    first = found[0]
+    if isinstance(first, Drawn):
+        kind = first.kind
+        stream = TRAINING + int(Streams(seed).numpy("training instances").integers(2**31))
+        held = [Drawn(kind, VALIDATION, i) for i in range(config.budget.validation)]
+        return lambda i: Drawn(kind, stream, i), held
+    if len(found) < 6:
+        raise ConfigError(
+            f"{config.problem} holds {len(found)} instances; training needs 6 at least, of which "
+            "a third is held out"
+        )
+    held_out = found[::3][: config.budget.validation]
+    train = [problem for i, problem in enumerate(found) if i % 3]
+    return lambda i: train[i % len(train)], held_out
 
 
-VALIDATION = 2**33
-"""Seed of the instances that the best network is chosen on."""
+TRAINING, VALIDATION = 2**32, 2**33
+"""Seeds of streams: apart from those that people evaluate on."""
 
 
-def _setting(config: TrainConfig, source: Source, seed: int, draws: Draws) -> Setting:
+def _setting(config: TrainConfig, seed: int, draws: Draws) -> Setting:
     return Setting(
-        source, config.network, config.settings, config.selector, config.budget.max_decisions, seed,
-        draws,
-    )  # fmt: skip
+        config.network, config.settings, config.selector, config.budget.max_decisions, seed, draws
+    )
 
 
 def _detached(network: BipartiteNetwork) -> dict[str, torch.Tensor]:
