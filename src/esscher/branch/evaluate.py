@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from esscher.branch.callback import Limits
 from esscher.branch.fair import fair_nodes
-from esscher.branch.focus import Focus, Policy
+from esscher.branch.focus import Policy
 from esscher.branch.named import policy_named
 from esscher.branch.policies import ScipRule
 from esscher.branch.problems import Problem, Source, as_problems
-from esscher.branch.recorder import Recorder
 from esscher.branch.rows import Journal, Key, Row
-from esscher.branch.settings import configure
-from esscher.branch.solve import SolveResult
-from esscher.branch.solve import solve as solve_model
-from esscher.errors import ConfigError, NumericsError
+from esscher.branch.setup import Setup, solve_with
+from esscher.errors import ConfigError
 from esscher.kit.runs.seeds import Streams
 from esscher.kit.scale.pool import open_pool
 
-__all__ = ["PolicySource", "Setup", "evaluate", "solve_with"]
+__all__ = ["PolicySource", "evaluate"]
 
 PolicySource: TypeAlias = str | ScipRule | Callable[[int], Policy | ScipRule]
 """A name or folder as `policy_named` takes it, or a function that makes the policy of a seed."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How SCIP is set, whoever branches."""
-
-    settings: str = "bare"
-    """SCIP parameters by name, see `esscher.branch.settings`."""
-    selector: str = "default"
-    """SCIP's choice of the next node."""
-    time_limit: float = math.inf
-    """Seconds of a solve."""
-    node_limit: int | None = None
-    """Nodes of a solve."""
-    limits: Limits = Limits()
-    """Where the policy hands over to the fallback."""
-    fallback: str = "relpscost"
-    """SCIP's rule for nodes the policy is not asked at."""
+PLAIN = Setup()
 
 
 def evaluate(
     policies: Mapping[str, PolicySource],
     problems: Sequence[Source],
     *,
-    setup: Setup = Setup(),
+    setup: Setup = PLAIN,
     seeds: Sequence[int] = (0,),
     scale: str = "serial",
     journal: Path | None = None,
@@ -85,7 +62,9 @@ def evaluate(
     """
     named = {problem.name: problem for problem in as_problems(problems)}
     if not policies or not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError(f"expected policies, and seeds that differ, got {list(policies)} and {seeds}")
+        raise ConfigError(
+            f"expected policies, and seeds that differ, got {list(policies)} and {seeds}"
+        )
     kept = None if journal is None else Journal(journal)
     rows = {} if kept is None else kept.read()
     wanted = [(p, i, s) for i in named for s in seeds for p in policies]
@@ -99,60 +78,6 @@ def evaluate(
         kept.append(row for key, row in found.items() if key not in there)
     rows |= found
     return [rows[key] for key in wanted]
-
-
-def solve_with(
-    model: Any,
-    policy: Policy | ScipRule,
-    setup: Setup,
-    seed: int | None = None,
-    recorder: Recorder | None = None,
-) -> SolveResult:
-    """Set a model's parameters and solve it.
-
-    A policy that cannot go on because the time is over, as strong branching's LPs, ends with the
-    status "timelimit" like any other.
-
-    Raises:
-        Exception: as of `configure` and `solve`.
-    """
-    configure(
-        model, setup.settings, selector=setup.selector, seed=seed, time_limit=setup.time_limit,
-        node_limit=setup.node_limit,
-    )  # fmt: skip
-    counted = policy if isinstance(policy, ScipRule) else _Counted(policy)
-    try:
-        return solve_model(
-            model, counted, recorder=recorder, limits=setup.limits, fallback=setup.fallback
-        )
-    except NumericsError:
-        if model.getSolvingTime() < setup.time_limit or isinstance(counted, ScipRule):
-            raise
-    return SolveResult(
-        "timelimit",
-        float(model.getObjVal()) if model.getNSols() > 0 else None,
-        int(model.getNTotalNodes()),
-        counted.decisions,
-        int(model.getNLPIterations()),
-        float(model.getSolvingTime()),
-        0.0,
-        None if recorder is None else recorder.tree(complete=False),
-    )
-
-
-class _Counted:
-    """A policy, and how many answers it has given."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy, self.decisions = policy, 0
-
-    def begin(self, model: Any) -> None:
-        self.policy.begin(model)
-
-    def choose(self, focus: Focus) -> int:
-        choice = self.policy.choose(focus)
-        self.decisions += 1
-        return choice
 
 
 class _Task(NamedTuple):

@@ -43,7 +43,7 @@ def fair_nodes(model: Any) -> int | None:
 @cache
 def _library() -> Any:
     """The SCIP library that PySCIPOpt has loaded; None where it lies or is made otherwise."""
-    package = Path(require("pyscipopt", "milp").__file__).parent
+    package = Path(str(require("pyscipopt", "milp").__file__)).parent
     for path in sorted(package.parent.glob("pyscipopt.libs/libscip-*")):
         try:
             library = ctypes.CDLL(str(path))

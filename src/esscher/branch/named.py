@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from esscher.branch.focus import Policy
@@ -19,6 +19,11 @@ POLICIES = ("random", "mostinfeasible", "pseudocost", "strong")
 RULES = ("relpscost", "pscost", "vanillafullstrong")
 """SCIP's own rules that go by their name alone; all of them go by scip:NAME."""
 _PREFIX = "scip:"
+_PLAIN: dict[str, Callable[[], Policy]] = {
+    "mostinfeasible": MostInfeasible,
+    "pseudocost": Pseudocost,
+    "strong": StrongBranching,
+}
 
 
 def policy_named(name: str, seed: int = 0) -> Policy | ScipRule:
@@ -34,19 +39,11 @@ def policy_named(name: str, seed: int = 0) -> Policy | ScipRule:
         DataError: if a folder holds no policy that can be used.
         MissingExtra: if pyscipopt is not installed.
     """
-    if name.startswith(_PREFIX):
+    if name.startswith(_PREFIX) or name in RULES:
         return _rule(name.removeprefix(_PREFIX))
-    if name in RULES:
-        return _rule(name)
     if name == "random":
         return RandomChoice(seed)
-    if name == "mostinfeasible":
-        return MostInfeasible()
-    if name == "pseudocost":
-        return Pseudocost()
-    if name == "strong":
-        return StrongBranching()
-    return _fitted(name)
+    return _PLAIN[name]() if name in _PLAIN else _fitted(name)
 
 
 def scip_rules() -> list[str]:

@@ -125,7 +125,7 @@ def problems_of(source: str, count: int | None = None, seed: int = 1) -> list[Pr
         kind = named(source)
         return [Drawn(kind, seed, i) for i in range(20 if count is None else count)]
     if path.is_dir():
-        return [InFile(each) for each in _files(path)][:count]
+        return [*map(InFile, _files(path)[:count])]
     if path.is_file():
         return [InFile(path)]
     if path.suffix or "/" in source:

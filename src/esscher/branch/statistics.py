@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+_Some: TypeAlias = Estimate | None
+_Sizes: TypeAlias = tuple[_Some, _Some, _Some, _Some, _Some]
 RESAMPLES = 10_000
 
 
@@ -140,29 +142,30 @@ class Summary:
         nodes_gmean: geometric mean of the nodes.
         fair_gmean: geometric mean of the fair nodes; None where they are not known.
         decisions_mean: arithmetic mean of the decisions.
-        wins: instances won, see `wins`.
         seed_std: standard deviation over seeds in % of the mean; None with one seed.
+        wins: instances won, see `wins`.
         seconds_gmean: geometric mean of the seconds, shifted by 1 s, over all pairs. A solve that
             a limit ended counts with what it took.
         policy_share: share of the seconds that the policy itself took.
         censored: solves that a limit ended.
         solves: of the policy in all.
-        nodes_ratio: fair nodes over those of the base; None of the base itself.
-        seconds_ratio: seconds over those of the base, both shifted by 1 s.
+        nodes_ratio: fair nodes over those of the base, on pairs at whose end both arrived; None
+            of the base itself.
+        seconds_ratio: seconds over those of the base, both shifted by 1 s, over all pairs.
     """
 
     nodes_mean: Estimate | None
     nodes_gmean: Estimate | None
     fair_gmean: Estimate | None
     decisions_mean: Estimate | None
-    wins: Estimate
     seed_std: Estimate | None
+    wins: Estimate
     seconds_gmean: Estimate
     policy_share: float
     censored: int
     solves: int
-    nodes_ratio: Ratio | None = field(default=None)
-    seconds_ratio: Ratio | None = field(default=None)
+    nodes_ratio: Ratio | None = None
+    seconds_ratio: Ratio | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All of it by name; None where there is none."""
@@ -191,17 +194,18 @@ def summarise(
     won = wins(_fair(grid), grid.ended)
     found: dict[str, Summary] = {}
     for k, policy in enumerate(grid.policies):
-        ratios: dict[str, Ratio] = {}
+        nodes_ratio = seconds_ratio = None
         if base is not None and rng is not None and policy != base:
-            ratios = _against(grid, k, grid.policies.index(base), rng)
+            nodes_ratio, seconds_ratio = _against(grid, k, grid.policies.index(base), rng)
         found[policy] = Summary(
-            **_sizes(grid, k),
+            *_sizes(grid, k),
             wins=won[k],
             seconds_gmean=_over_seeds(grid.seconds[k], None, shift=1.0),
             policy_share=float(grid.policy_seconds[k].sum() / max(grid.seconds[k].sum(), 1e-9)),
             censored=int((~grid.ended[k]).sum()),
             solves=int(grid.ended[k].size),
-            **ratios,
+            nodes_ratio=nodes_ratio,
+            seconds_ratio=seconds_ratio,
         )
     return found
 
@@ -219,7 +223,9 @@ def geometric_mean(values: Floats, shift: float = 0.0) -> Estimate:
     """
     found = _vector(values) + shift
     if not (found > 0).all():
-        raise DataError(f"a geometric mean needs values above {-shift:g}, got {found.min() - shift:g}")
+        raise DataError(
+            f"a geometric mean needs values above {-shift:g}, got {found.min() - shift:g}"
+        )
     logs = arithmetic_mean(np.log(found))
     return _exponential(logs, shift)
 
@@ -264,10 +270,8 @@ def seed_spread(nodes: Floats) -> Estimate | None:
     return arithmetic_mean(100 * np.nanstd(some, 1, ddof=1) / np.maximum(mean, 1e-12))
 
 
-def paired_ratio(
-    logs: Floats, rng: np.random.Generator, *, resamples: int = RESAMPLES
-) -> Ratio:
-    """exp of the mean of paired log-ratios, by a bootstrap over instances.
+def paired_ratio(logs: Floats, rng: np.random.Generator, *, resamples: int = RESAMPLES) -> Ratio:
+    """Exponential of the mean of paired log-ratios, by a bootstrap over instances.
 
     The interval is that of the percentiles. p is twice the smaller share of resampled means on
     either side of 0, with one added to both counts.
@@ -297,33 +301,29 @@ def paired_ratio(
     return Ratio(estimate, low, high, p)
 
 
-def _against(grid: Grid, k: int, base: int, rng: np.random.Generator) -> dict[str, Ratio]:
-    found: dict[str, Ratio] = {}
-    both = grid.ended[k] & grid.ended[base]
+def _against(grid: Grid, k: int, base: int, rng: np.random.Generator) -> tuple[Ratio | None, Ratio]:
+    """Of fair nodes, over the pairs at whose end both arrived, and of seconds."""
     fair = np.log(np.maximum(_fair(grid), 1.0))
-    logs = _instance_means(fair[k] - fair[base], both)
-    if len(logs):
-        found["nodes_ratio"] = paired_ratio(logs, rng)
     time = np.log(grid.seconds + 1.0)
-    found["seconds_ratio"] = paired_ratio((time[k] - time[base]).mean(1), rng)
-    return found
+    logs = _instance_means(fair[k] - fair[base], grid.ended[k] & grid.ended[base])
+    nodes = paired_ratio(logs, rng) if len(logs) else None
+    return nodes, paired_ratio((time[k] - time[base]).mean(1), rng)
 
 
-def _sizes(grid: Grid, k: int) -> dict[str, Estimate | None]:
+def _sizes(grid: Grid, k: int) -> _Sizes:
+    """The five numbers of a summary that are about trees, in its order."""
     common = grid.common
     if not common.any():
-        names = ("nodes_mean", "nodes_gmean", "fair_gmean", "decisions_mean", "seed_std")
-        return dict.fromkeys(names)
+        return None, None, None, None, None
     nodes, fair = grid.nodes[k], grid.fair_nodes[k]
-    return {
-        "nodes_mean": arithmetic_mean(_instance_means(nodes, common)),
-        "nodes_gmean": _over_seeds(np.maximum(nodes, 1.0), common),
-        "fair_gmean": None
-        if np.isnan(fair).any()
-        else _over_seeds(np.maximum(fair, 1.0), common),
-        "decisions_mean": arithmetic_mean(_instance_means(grid.decisions[k], common)),
-        "seed_std": seed_spread(np.where(common, nodes, np.nan)),
-    }
+    known = not np.isnan(fair).any()
+    return (
+        arithmetic_mean(_instance_means(nodes, common)),
+        _over_seeds(np.maximum(nodes, 1.0), common),
+        _over_seeds(np.maximum(fair, 1.0), common) if known else None,
+        arithmetic_mean(_instance_means(grid.decisions[k], common)),
+        seed_spread(np.where(common, nodes, np.nan)),
+    )
 
 
 def _over_seeds(values: Floats, mask: NDArray[np.bool_] | None, shift: float = 0.0) -> Estimate:
