@@ -1,0 +1,88 @@
+"""SCIP's getters, for many rows or columns at once."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esscher.branch.observation.library import ScipLibrary, scip_library
+from esscher.branch.observation.loops import Loops, compiled_loops
+
+__all__ = ["COLUMN_REALS", "COLUMN_WHOLES", "ROW_REALS", "ROW_WHOLES", "Getters"]
+
+COLUMN_REALS = ("SCIPcolGetObj", "SCIPcolGetLb", "SCIPcolGetUb", "SCIPcolGetPrimsol")
+COLUMN_WHOLES = ("SCIPcolGetIndex", "SCIPcolGetAge", "SCIPcolGetBasisStatus")
+ROW_REALS = (
+    "SCIProwGetLhs", "SCIProwGetRhs", "SCIProwGetConstant", "SCIProwGetNorm", "SCIProwGetDualsol",
+)  # fmt: skip
+ROW_WHOLES = ("SCIProwGetIndex", "SCIProwGetNLPNonz", "SCIProwGetAge")
+
+_SINGLE = {
+    "SCIPgetNLPRows": ctypes.c_int,
+    "SCIPgetNLPCols": ctypes.c_int,
+    "SCIPgetLPRows": ctypes.c_int64,
+    "SCIPgetLPCols": ctypes.c_int64,
+    "SCIPgetBestSol": ctypes.c_int64,
+}
+_LISTED: tuple[tuple[str, ...], ...] = (
+    COLUMN_REALS, COLUMN_WHOLES, ROW_REALS, ROW_WHOLES,
+    ("SCIPgetColRedcost",), ("SCIPgetRowLPActivity",), ("SCIPgetSolVal",), ("SCIPvarGetAvgSol",),
+    ("SCIPcolGetVar",), ("SCIPvarGetType", "SCIPvarIsImpliedIntegral"),
+    ("SCIProwGetCols", "SCIProwGetVals"), ("SCIPcolGetLPPos",),
+)  # fmt: skip
+
+Floats = NDArray[np.float64]
+Words = NDArray[np.int64]
+Shorts = NDArray[np.int32]
+Items = tuple[int, int]
+"""Address of an array of pointers, and their number."""
+
+
+class Getters:
+    """Reads getters by name. Pointers are good while SCIP leaves its LP as it is.
+
+    Raises:
+        MissingExtra: if pyscipopt or llvmlite is not installed.
+        ConfigError: if SCIP's library is not found or known, or lacks a getter.
+    """
+
+    def __init__(self, library: ScipLibrary | None = None, loops: Loops | None = None) -> None:
+        library = library or scip_library()
+        self._loops = loops or compiled_loops()
+        self._tables = {names: library.addresses(names) for names in _LISTED}
+        self._places = {names: table.ctypes.data for names, table in self._tables.items()}
+        self._single = {name: library.call(name, kind, 1) for name, kind in _SINGLE.items()}
+
+    def single(self, name: str, scip: int) -> int:
+        """One of the functions of the SCIP instance alone, 0 for no pointer."""
+        return int(self._single[name](scip))
+
+    def reals(self, names: tuple[str, ...], items: Items, *contexts: int) -> Floats:
+        """[K, N] of getters that return numbers, with up to two contexts before the item."""
+        loop = (self._loops.real, self._loops.real_within, self._loops.real_of)[len(contexts)]
+        return self._read(loop, np.float64, names, items, contexts)
+
+    def wholes(self, names: tuple[str, ...], items: Items) -> Shorts:
+        """[K, N] of getters that return int or an enumeration."""
+        return self._read(self._loops.whole, np.int32, names, items, ())
+
+    def pointers(self, names: tuple[str, ...], items: Items) -> Words:
+        """[K, N] of getters that return pointers."""
+        return self._read(self._loops.pointer, np.int64, names, items, ())
+
+    def join(self, blocks: Words, lengths: Shorts, kind: Any) -> NDArray[Any]:
+        """What stands in blocks of 8 byte words, one after another; lengths in words."""
+        joined = np.empty(int(lengths.sum()), dtype=kind)
+        self._loops.join(blocks.ctypes.data, lengths.ctypes.data, len(lengths), joined.ctypes.data)
+        return joined
+
+    def _read(
+        self, loop: Any, kind: Any, names: tuple[str, ...], items: Items, contexts: tuple[int, ...]
+    ) -> NDArray[Any]:
+        place, count = items
+        out = np.empty((len(names), count), dtype=kind)
+        loop(self._places[names], len(names), *contexts, place, count, out.ctypes.data)
+        return out

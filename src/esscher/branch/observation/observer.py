@@ -1,0 +1,145 @@
+"""Observers: the LP's graph by one reader or the other, and the tree around the node."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from esscher.branch.focus import Focus
+from esscher.branch.observation.base import Observation
+from esscher.branch.observation.fast import FastReader
+from esscher.branch.observation.library import address_of
+from esscher.branch.observation.reference import LpGraph, ReferenceReader
+from esscher.branch.observation.search import TreeReader
+from esscher.errors import ConfigError, DataError
+
+__all__ = ["Features", "Implementation", "NodeObserver", "make_observer"]
+
+Features = Literal["gasse19", "retro43"]
+Implementation = Literal["auto", "fast", "reference"]
+
+TOLERANCE = 1e-6
+_LP_OPTIMAL = 1
+
+
+class _Reader(Protocol):
+    def begin(self, model: Any) -> None: ...
+
+    def read(self, model: Any) -> LpGraph: ...
+
+
+class NodeObserver:
+    """Observes the nodes of one solve after another.
+
+    Attributes:
+        features: "gasse19" for rows and columns alone, "retro43" with the tree.
+        implementation: "fast" or "reference", what is in use.
+        reason: why the fast one is not in use though it was to be tried, else "".
+    """
+
+    def __init__(self, features: Features, reader: _Reader, *, checked: bool, reason: str) -> None:
+        self.features = features
+        self.reason = reason
+        self._reader = reader
+        self._checked = checked
+        self._tree = TreeReader()
+        self._scip = 0
+
+    @property
+    def implementation(self) -> str:
+        """What reads the LP: "fast" or "reference"."""
+        return "reference" if isinstance(self._reader, ReferenceReader) else "fast"
+
+    def begin(self, model: Any) -> None:
+        """A solve begins; what was remembered of the last one is dropped."""
+        self._scip = address_of(model)
+        self._reader.begin(model)
+        self._tree.begin(model)
+
+    def observe(self, focus: Focus) -> Observation:
+        """The focus node as a graph.
+
+        Raises:
+            DataError: if `begin` was not called with this model, the node's LP is not solved, or a
+                candidate is not in it.
+        """
+        model = focus.model
+        if address_of(model) != self._scip:
+            raise DataError("observe() wants begin(model) first, with the model of the focus node")
+        if model.getLPSolstat() != _LP_OPTIMAL:
+            raise DataError(
+                f"the LP of node {focus.node} is not solved to optimality: there is nothing to see"
+            )
+        graph = self._read(model)
+        tree = self._tree.read(model) if self.features == "retro43" else np.zeros(0, np.float32)
+        return Observation(
+            graph.rows,
+            graph.columns,
+            tree,
+            graph.edge_row,
+            graph.edge_column,
+            graph.edge_value,
+            _positions(focus),
+        )
+
+    def _read(self, model: Any) -> LpGraph:
+        graph = self._reader.read(model)
+        if not self._checked:
+            self._checked = True
+            reader = ReferenceReader()
+            wanted = reader.read(model)
+            difference = _difference(graph, wanted)
+            if difference:
+                self._reader, self.reason = reader, difference
+                return wanted
+        return graph
+
+
+def make_observer(
+    features: Features = "gasse19", implementation: Implementation = "auto"
+) -> NodeObserver:
+    """An observer.
+
+    Args:
+        features: "gasse19", the features of rows and columns; "retro43", those of the tree as well.
+        implementation: "reference" reads value by value through PySCIPOpt; "fast" reads SCIP's own
+            getters by compiled loops; "auto" is fast where that is possible and agrees with the
+            reference at the first node that is observed, and the reference elsewhere.
+
+    Raises:
+        ConfigError: if a name is unknown; with "fast", if the SCIP library is not known.
+        MissingExtra: with "fast", if pyscipopt or llvmlite is not installed.
+    """
+    if features not in ("gasse19", "retro43"):
+        raise ConfigError(f'features must be "gasse19" or "retro43", got {features!r}')
+    if implementation == "reference":
+        return NodeObserver(features, ReferenceReader(), checked=True, reason="")
+    if implementation == "fast":
+        return NodeObserver(features, FastReader(), checked=True, reason="")
+    if implementation != "auto":
+        raise ConfigError(
+            f'implementation must be "auto", "fast" or "reference", got {implementation!r}'
+        )
+    try:
+        return NodeObserver(features, FastReader(), checked=False, reason="")
+    except Exception as error:  # whatever keeps the fast one from working, the other one does
+        return NodeObserver(features, ReferenceReader(), checked=True, reason=str(error))
+
+
+def _positions(focus: Focus) -> np.ndarray[Any, np.dtype[np.int32]]:
+    found = np.array([variable.getCol().getLPPos() for variable in focus.variables], dtype=np.int32)
+    if np.any(found < 0):
+        name = focus.variables[int(np.argmin(found))].name
+        raise DataError(f"candidate {name} is not a column of the LP of node {focus.node}")
+    return found
+
+
+def _difference(found: LpGraph, wanted: LpGraph) -> str:
+    """Which field differs, or ""."""
+    for name, one, other in zip(LpGraph._fields, found, wanted, strict=True):
+        if one.shape != other.shape:
+            return f"{name} has shape {one.shape}, the reference {other.shape}"
+        if not np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE):
+            return f"{name} differs from the reference"
+    return ""
