@@ -10,27 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from esscher.branch.config import Budget, TrainConfig
 from esscher.branch.graph_policy import GraphPolicy, save_policy
 from esscher.branch.imitating import ImitationTrainer
-from esscher.branch.network import BipartiteNetwork, NetworkConfig
-from esscher.branch.observation.observer import make_observer
+from esscher.branch.measuring import detached, measured, policy_of, rebuilt
+from esscher.branch.network import BipartiteNetwork
 from esscher.branch.playing import Draws, Episode, PlayTask, Setting, play
 from esscher.branch.problems import Drawn, Problem, problems_of
-from esscher.branch.serving import Scorer
-from esscher.branch.setup import Setup, solve_with
 from esscher.branch.trainers import Trainer, make_trainer
-from esscher.core.estimate import Estimate
 from esscher.errors import ConfigError
-from esscher.kit.rl.evaluate import seed_estimate
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.history import log_row, resume_run
 from esscher.kit.runs.seeds import Streams
 from esscher.kit.scale.pool import Pool, SerialPool
 
-__all__ = ["POLICY", "FitResult", "fit", "measured", "policy_of"]
+__all__ = ["POLICY", "FitResult", "fit"]
 
 POLICY = "policy"
 """Folder of a run that holds the policy which measured best."""
@@ -57,11 +52,6 @@ class FitResult:
     def policy(self) -> GraphPolicy:
         """The best network as a branching policy."""
         return policy_of(self.network)
-
-
-def policy_of(network: BipartiteNetwork) -> GraphPolicy:
-    """A network as a branching policy."""
-    return GraphPolicy(Scorer(network), make_observer(network.config.features))
 
 
 def fit(
@@ -96,7 +86,7 @@ def fit(
     """
     pool = SerialPool() if pool is None else pool
     train, held_out = _instances(config, seed)
-    loop = _Loop(config, seed, held_out, run, pool, on_row, clock)
+    loop = _Loop(config, seed, held_out, run=run, pool=pool, on_row=on_row, clock=clock)
     loop.begin()
     trainer = loop.trainer
     draws: Draws = {"imitation": "expert", "tmdp": "softmax"}.get(config.method, "greedy")  # type: ignore[assignment]
@@ -126,36 +116,6 @@ def _fitted(
     trainer.take_best()
 
 
-def measured(
-    network: BipartiteNetwork, problems: Sequence[Problem], settings: str, pool: Pool
-) -> tuple[Estimate, float]:
-    """Mean of log2 nodes, and the geometric mean of nodes, of the greedy policy."""
-    weights = _detached(network)
-    tasks = [_Look(network.config, weights, problem, settings) for problem in problems]
-    logs = np.log2(np.array(pool.map(_look, tasks), dtype=np.float64))
-    return seed_estimate(logs), float(2 ** logs.mean())
-
-
-@dataclass(frozen=True)
-class _Look:
-    """One measurement."""
-
-    network: NetworkConfig
-    weights: dict[str, torch.Tensor]
-    problem: Problem
-    settings: str
-
-
-def _look(look: _Look) -> int:
-    policy = policy_of(_network(look.network, look.weights))
-    setup = Setup(look.settings, node_limit=LARGEST)
-    return solve_with(look.problem.model(), policy, setup, 0).nodes
-
-
-LARGEST = 20_000
-"""Nodes after which a measurement is stopped, and counted so."""
-
-
 class _Loop:
     """Budget, measurements, checkpoints and the best network of a fit."""
 
@@ -164,6 +124,7 @@ class _Loop:
         config: TrainConfig,
         seed: int,
         held_out: Sequence[Problem],
+        *,
         run: Run | None,
         pool: Pool,
         on_row: Said | None,
@@ -174,7 +135,7 @@ class _Loop:
         self.trainer: Trainer = make_trainer(config, seed)
         self.history: list[dict[str, Any]] = []
         self.episodes = self.decisions = 0
-        self.best, self.best_score = _detached(self.trainer.network), math.inf
+        self.best, self.best_score = detached(self.trainer.network), math.inf
         self._spent, self._since = 0.0, 0.0
         self._next = self._started = 0.0
         self._idle = 0
@@ -248,7 +209,7 @@ class _Loop:
             self.trainer.network, self.held_out, self.config.settings, self.pool
         )
         if nodes < self.best_score:
-            self.best, self.best_score = _detached(self.trainer.network), nodes
+            self.best, self.best_score = detached(self.trainer.network), nodes
         row: dict[str, Any] = {name: float(np.mean(v)) for name, v in self._sums.items()}
         row |= {
             "nodes_gmean": nodes,
@@ -262,7 +223,7 @@ class _Loop:
         log_row(self.history, self.run, self.step, row)
         if self.run is not None:
             self.run.save(self.step, self.state_dict(), keep=1)
-            save_policy(_network(self.config.network, self.best), self.run.path / POLICY)
+            save_policy(rebuilt(self.config.network, self.best), self.run.path / POLICY)
         if self.on_row is not None:
             self.on_row(self.history[-1])
 
@@ -270,7 +231,7 @@ class _Loop:
         """The last measurement, and the best network."""
         if self.history[-1]["step"] != self.step:
             self.look()
-        return FitResult(_network(self.config.network, self.best), self.history)
+        return FitResult(rebuilt(self.config.network, self.best), self.history)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next episode needs."""
@@ -334,7 +295,7 @@ def _tasks(
     chance = explore.first + share * (explore.last - explore.first)
     if setting.draws == "expert":
         chance = loop.config.imitation.chance
-    weights = _detached(loop.trainer.network)
+    weights = detached(loop.trainer.network)
     return [PlayTask(setting, train(i), i, chance, weights) for i in numbers]
 
 
@@ -348,7 +309,7 @@ def _instances(config: TrainConfig, seed: int) -> tuple[Instances, list[Problem]
     if isinstance(first, Drawn):
         kind = first.kind
         stream = TRAINING + int(Streams(seed).numpy("training instances").integers(2**31))
-        held = [Drawn(kind, VALIDATION, i) for i in range(config.budget.validation)]
+        held: list[Problem] = [Drawn(kind, VALIDATION, i) for i in range(config.budget.validation)]
         return lambda i: Drawn(kind, stream, i), held
     if len(found) < 6:
         raise ConfigError(
@@ -368,13 +329,3 @@ def _setting(config: TrainConfig, seed: int, draws: Draws) -> Setting:
     return Setting(
         config.network, config.settings, config.selector, config.budget.max_decisions, seed, draws
     )
-
-
-def _detached(network: BipartiteNetwork) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-
-
-def _network(config: NetworkConfig, weights: dict[str, torch.Tensor]) -> BipartiteNetwork:
-    network = BipartiteNetwork(config, rng=torch.Generator())
-    network.load_state_dict(weights)
-    return network
