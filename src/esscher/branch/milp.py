@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ class Milp:
 
     Raises:
         ShapeError: if the sizes disagree.
-        DataError: if a number is NaN, or a coefficient infinite.
+        DataError: if a number is NaN, a coefficient infinite, or a lower side or bound inf, or an
+            upper one -inf.
     """
 
     objective: NDArray[np.float64]
@@ -59,6 +61,9 @@ class Milp:
         for field in ("objective", "row_low", "row_high", "low", "high"):
             if bool(np.isnan(getattr(self, field)).any()):
                 raise DataError(f"{field} of {self.name} holds NaN")
+            beyond = -np.inf if field.endswith("high") else np.inf
+            if field != "objective" and bool((getattr(self, field) == beyond).any()):
+                raise DataError(f"{field} of {self.name} holds {beyond}, which nothing satisfies")
         for field, values in (("objective", self.objective), ("matrix", self.matrix.data)):
             if not bool(np.isfinite(values).all()):
                 raise DataError(f"{field} of {self.name} holds NaN or an infinity")
@@ -122,8 +127,7 @@ class Milp:
         program.a_matrix_.value_ = rows.data
         kinds = (highs.HighsVarType.kContinuous, highs.HighsVarType.kInteger)
         program.integrality_ = [kinds[whole] for whole in self.integer.tolist()]
-        solver = highs.Highs()
-        solver.silent()
+        solver = _silent_highs(highs)
         solver.passModel(program)
         return solver
 
@@ -146,3 +150,14 @@ class Milp:
                 raise DataError(
                     f"{field} of {self.name} leaves variable {int(values.argmax())} no finite value"
                 )
+
+
+def _silent_highs(highs: ModuleType) -> Any:
+    """A `highspy.Highs` that prints nothing, not even the banner of a process's first one."""
+
+    class Silent(highs.Highs):  # type: ignore[name-defined,misc]
+        def enableCallbacks(self) -> None:  # noqa: N802 - called by the constructor, and prints
+            self.silent()
+            super().enableCallbacks()
+
+    return Silent()

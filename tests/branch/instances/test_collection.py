@@ -2,13 +2,14 @@
 
 import json
 
+import highspy
 import pytest
 
 from esscher.branch.instances.collection import INDEX, Collection, generate
 from esscher.branch.instances.files import read_milp
 from esscher.branch.instances.kind import instance
 from esscher.errors import ConfigError, DataError
-from tests.branch.instances.test_kind import SMALL, same
+from tests.branch.instances.test_kind import SMALL, same, scip_optimum
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -20,6 +21,19 @@ def test_what_is_generated_is_read_again(name, tmp_path):
     assert found.kind == SMALL[name]
     for i, path in zip(found.numbers, found.paths, strict=True):
         assert same(read_milp(path), instance(SMALL[name], 11, i))
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_highs_finds_the_optimum_of_scip_in_stored_instances(name, tmp_path):
+    made = generate(SMALL[name], tmp_path, 20, 5)
+    for i, path in zip(made.numbers, made.paths, strict=True):
+        solver = highspy.Highs()
+        solver.silent()
+        solver.readModel(str(path))
+        solver.setOptionValue("mip_rel_gap", 0.0)
+        solver.run()
+        value = solver.getInfo().objective_function_value
+        assert value == pytest.approx(scip_optimum(instance(SMALL[name], 5, i)), rel=1e-6)
 
 
 def test_the_index_says_how(tmp_path):

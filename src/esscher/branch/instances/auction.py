@@ -38,7 +38,9 @@ class Auction:
     """Accept bids of the greatest total price, every item sold at most once.
 
     The "arbitrary" scheme of the test suite CATS, section 4.3: a bidder makes one bid, and up to
-    `max_n_sub_bids` others that overlap it and of which only one may win.
+    `max_n_sub_bids` others that overlap it and of which only one may win. Items join a bundle by
+    the bidder's interest and by how they match the bundle on average; in the code of Gasse et al.
+    they are matched with the first two items instead.
 
     Attributes:
         n_items: at least 2.
@@ -48,7 +50,7 @@ class Auction:
         value_deviation: of a bidder's private value of an item, as a share of max_value.
         add_item_prob: of one more item in a bundle. 0.65 as in Ecole; Gasse et al. (2019) take 0.7.
         max_n_sub_bids: substitutes per bidder.
-        additivity: a bundle B is worth |B|^(1 + additivity) more than its items.
+        additivity: a bundle B is worth |B|^(1 + additivity) more than its items; in [-1, 10].
         budget_factor: a substitute costs at most so many times the bidder's first bid.
         resale_factor: its resale value is at least this share of the first bid's.
 
@@ -71,7 +73,7 @@ class Auction:
         check_whole("n_items", self.n_items, 2)
         check_whole("n_bids", self.n_bids, 1)
         check_whole("max_n_sub_bids", self.max_n_sub_bids, 0)
-        check_number("additivity", self.additivity, -1.0)
+        check_number("additivity", self.additivity, -1.0, 10.0)
         for field in ("min_value", "value_deviation", "budget_factor", "resale_factor"):
             check_number(field, getattr(self, field), 0.0)
         check_number("add_item_prob", self.add_item_prob, 0.0, 1.0)
