@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ def compare_report(
     run: Run,
     rows: Sequence[Row],
     summaries: Mapping[str, Summary],
+    *,
     base: str,
     instance: str = "",
     drawn: Mapping[str, Drawn] | None = None,
@@ -165,7 +166,7 @@ def _verdicts(grid: Grid, summaries: Mapping[str, Summary], base: str) -> list[V
     return found
 
 
-def _outcome(ratio: Ratio) -> str:
+def _outcome(ratio: Ratio) -> Literal["holds", "fails", "open"]:
     if ratio.low is None or ratio.high is None:
         return "open"
     return "holds" if ratio.high < 1 else "fails" if ratio.low > 1 else "open"
@@ -186,17 +187,23 @@ def _sizes(report: Report, grid: Grid, summaries: Mapping[str, Summary], base: s
         )
     none = Missing("no solve that all policies ended")
     report.table(
-        ["policy", "nodes, mean", "nodes, geometric mean", "fair nodes, geometric mean",
-         "decisions, mean", "std over seeds, %", "wins", "ended by a limit"],
+        ["policy", "nodes, mean", "nodes, geometric", "fair nodes, geometric", "wins"],
         [
             [n, s.nodes_mean or none, s.nodes_gmean or none,
-             s.fair_gmean or Missing("SCIP's library was not found"), s.decisions_mean or none,
-             s.seed_std or Missing("one seed"), s.wins, f"{s.censored} of {s.solves}"]
+             s.fair_gmean or Missing("SCIP's library was not found"), s.wins]
             for n, s in summaries.items()
         ],
         f"Over the {int(grid.common.sum())} of {grid.common.size} pairs of instance and seed at "
         "whose end every policy arrived. Fair nodes count twice what SCIP's strong rules cut off "
         "and tighten on the way. A win is the fewest fair nodes; equals share it.",
+    )  # fmt: skip
+    report.table(
+        ["policy", "decisions, mean", "std of nodes over seeds, %", "ended by a limit"],
+        [
+            [n, s.decisions_mean or none, s.seed_std or Missing("one seed"),
+             f"{s.censored} of {s.solves}"]
+            for n, s in summaries.items()
+        ],
     )  # fmt: skip
     report.figure(
         line_figure(
@@ -229,7 +236,10 @@ def _times(report: Report, summaries: Mapping[str, Summary], base: str) -> None:
 def _trees(report: Report, instance: str, drawn: Mapping[str, Drawn]) -> None:
     if not drawn:
         return
-    report.section(f"Trees of {instance}")
+    report.section(f"Trees of {instance}").paragraph(
+        "Drawn is every node that was created. The counts above are SCIP's, which leave out those "
+        "that were cut off before it turned to them."
+    )
     for name, (tree, paths) in drawn.items():
         if len(tree) == 0:
             report.paragraph(f"{name}: solved without a tree.")

@@ -38,8 +38,8 @@ class Ratio:
     """One quantity over another, as a geometric mean over paired instances.
 
     Attributes:
-        estimate: the ratio; its standard error is the bootstrap's of the logarithm, times it.
-        low: lower end of the 95 % interval, None for a single instance.
+        estimate: the ratio; its standard error is that of the logarithm, times it.
+        low: lower end of the 95 % interval, None where there are too few instances.
         high: upper end.
         p: two-sided, of the hypothesis that the ratio is 1; None for a single instance.
     """
@@ -273,8 +273,9 @@ def seed_spread(nodes: Floats) -> Estimate | None:
 def paired_ratio(logs: Floats, rng: np.random.Generator, *, resamples: int = RESAMPLES) -> Ratio:
     """Exponential of the mean of paired log-ratios, by a bootstrap over instances.
 
-    The interval is that of the percentiles. p is twice the smaller share of resampled means on
-    either side of 0, with one added to both counts.
+    The bootstrap is that of Student's t, (resampled mean - mean) / resampled standard error, which
+    is honest about few instances: interval and p come from its quantiles. Resamples of one value
+    only have an infinite t; with fewer than 4 instances they are so many that no end is given.
 
     Args:
         logs: [I] log of one over the other, an instance each.
@@ -282,23 +283,42 @@ def paired_ratio(logs: Floats, rng: np.random.Generator, *, resamples: int = RES
         resamples: how many, >= 2.
 
     Reference:
-        Efron, Tibshirani (1993).
+        Efron, Tibshirani (1993), chapter 12.
     """
     logs = _vector(logs)
     n, mean = len(logs), float(logs.mean())
     if n < 2:
         return Ratio(Estimate(math.exp(mean), math.inf, n), None, None, None)
-    means = np.empty(resamples)
-    rows = max(1, 2_000_000 // n)
-    for start in range(0, resamples, rows):
-        stop = min(start + rows, resamples)
-        means[start:stop] = logs[rng.integers(n, size=(stop - start, n))].mean(1)
-    low, high = np.exp(np.quantile(means, [0.025, 0.975])).tolist()
-    above = 1 + int((means >= 0).sum())
-    below = 1 + int((means <= 0).sum())
-    p = min(1.0, 2 * min(above, below) / (resamples + 1))
-    estimate = Estimate(math.exp(mean), math.exp(mean) * float(means.std()), n)
-    return Ratio(estimate, low, high, p)
+    se = float(logs.std(ddof=1)) / math.sqrt(n)
+    estimate = Estimate(math.exp(mean), math.exp(mean) * se, n)
+    if se <= 1e-12 * max(1.0, abs(mean)):  # All alike, where t is not defined: the sign test.
+        same = math.exp(mean)
+        return Ratio(estimate, same, same, 1.0 if abs(mean) < 1e-12 else 2.0 ** (1 - n))
+    t = np.concatenate(
+        [_students(logs, rng, size) for size in _portions(resamples, max(1, 2_000_000 // n))]
+    )
+    upper = float(np.quantile(t, 0.975, method="higher"))
+    lower = float(np.quantile(t, 0.025, method="lower"))
+    p = (1 + int((np.abs(t) >= abs(mean) / se).sum())) / (resamples + 1)
+    return Ratio(estimate, _end(mean - upper * se), _end(mean - lower * se), p)
+
+
+def _students(logs: Floats, rng: np.random.Generator, size: int) -> Floats:
+    """[size] values of Student's t of resamples."""
+    n = len(logs)
+    drawn = logs[rng.integers(n, size=(size, n))]
+    off = drawn.mean(1) - logs.mean()
+    se = drawn.std(1, ddof=1) / math.sqrt(n)
+    alike = se <= 1e-12 * max(1.0, float(np.abs(logs).max()))
+    return np.asarray(np.where(alike, np.copysign(np.inf, off), off / np.where(alike, 1.0, se)))
+
+
+def _portions(total: int, most: int) -> list[int]:
+    return [min(most, total - start) for start in range(0, total, most)]
+
+
+def _end(log: float) -> float | None:
+    return math.exp(log) if abs(log) < 100 else None
 
 
 def _against(grid: Grid, k: int, base: int, rng: np.random.Generator) -> tuple[Ratio | None, Ratio]:
