@@ -19,7 +19,7 @@ from esscher.branch.setup import Setup
 from esscher.errors import ConfigError, DataError, NumericsError
 from tests.branch.problems import covering
 
-SMALL = [Drawn(SetCover(60, 80, density=0.08), 0, i) for i in range(3)]
+SMALL = [Drawn(SetCover(150, 200, density=0.06), 1, i) for i in range(3)]
 POLICIES = {"random": "random", "infeasible": "mostinfeasible", "rule": ScipRule("pscost")}
 
 
@@ -44,12 +44,17 @@ def test_every_policy_solves_every_instance_with_every_seed():
     assert all(0 <= row.policy_seconds <= row.seconds + 0.1 for row in rows)
 
 
-def test_rows_depend_neither_on_the_workers_nor_on_the_company():
+def test_rows_depend_neither_on_the_workers_nor_on_the_company(tmp_path):
     alone = evaluate({"random": "random"}, SMALL[1:], seeds=(1,))
     here = evaluate(POLICIES, SMALL, seeds=(0, 1))
     assert plain(alone) == plain([r for r in here if r.policy == "random" and r.seed == 1][1:])
-    there = evaluate(POLICIES, SMALL, seeds=(0, 1), scale="processes:2")
+    path, told = tmp_path / "rows.jsonl", []
+    there = evaluate(
+        POLICIES, SMALL, seeds=(0, 1), scale="processes:2", journal=path, tell=told.append
+    )
     assert plain(there) == plain(here)
+    assert set(Journal(path).read().values()) == set(there)
+    assert told[-1] == Journal(path).count() == 18
 
 
 def test_seeds_make_a_difference():
@@ -76,13 +81,6 @@ def test_what_is_in_the_journal_is_not_solved_again(tmp_path):
     assert told == [7, 8, 9]
     assert Journal(path).count() == 9
     assert evaluate(policies, SMALL, journal=path) == rows
-
-
-def test_workers_keep_their_rows_as_well(tmp_path):
-    path, told = tmp_path / "rows.jsonl", []
-    rows = evaluate(POLICIES, SMALL, journal=path, scale="processes:1", tell=told.append)
-    assert set(Journal(path).read().values()) == set(rows)
-    assert told[-1] == 9
 
 
 SCRIPT = """

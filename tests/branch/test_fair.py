@@ -11,7 +11,7 @@ from tests.branch.problems import covering
 
 
 def solved(name, seed=0):
-    model = covering(60, 80, 0.08, seed).to_scip()
+    model = covering(120, 160, 0.06, seed).to_scip()
     return model, solve_with(model, policy_named(name), Setup(), seed)
 
 

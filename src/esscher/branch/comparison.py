@@ -18,6 +18,7 @@ from esscher.errors import ConfigError
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.seeds import Streams
+from esscher.kit.runs.text import format_value
 from esscher.kit.scale.pool import check_scale
 
 __all__ = ["ROWS", "compare", "evaluate"]
@@ -121,7 +122,7 @@ class _Evaluation:
         }
 
 
-_SHOWN = ("nodes_mean", "nodes_gmean", "fair_gmean", "wins", "seconds_gmean", "nodes_ratio")
+_SHOWN = ("nodes_mean", "nodes_gmean", "wins", "seconds_gmean", "nodes_ratio")
 
 
 def _told(numbers: dict[str, Any], output: Output) -> dict[str, Any]:
@@ -129,10 +130,14 @@ def _told(numbers: dict[str, Any], output: Output) -> dict[str, Any]:
     if output.json:
         return numbers
     rows = [
-        {"policy": name, **{key: found[key] for key in _SHOWN}}
+        {"policy": name, **{key: _short(found[key]) for key in _SHOWN}}
         for name, found in numbers["policies"].items()
     ]
     return numbers | {"policies": rows}
+
+
+def _short(value: object) -> str:
+    return "–" if value is None else format_value(value, with_n=False)
 
 
 def _opened(options: EvaluateOptions, verb: str, resume: Path | None) -> Run:
