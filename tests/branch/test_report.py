@@ -10,6 +10,7 @@ from esscher.branch.report import Drawn, compare_report, learning_curves, profil
 from esscher.branch.rows import Row
 from esscher.branch.setup import Setup
 from esscher.branch.statistics import Grid, summarise
+from esscher.core.estimate import Estimate
 from esscher.errors import ConfigError
 from esscher.kit.runs.folder import Run
 from tests.branch.problems import covering
@@ -79,7 +80,7 @@ def test_curves_are_those_of_the_runs_that_fitted_the_policies(tmp_path):
     (run.path / "policy").mkdir()
     (tmp_path / "bare").mkdir()
     run.log(1, loss=2.0)
-    run.log(2, nodes_gmean=90.0, nodes_gmean_se=3.0)
+    run.log(2, nodes_gmean=90.0, log2_nodes=Estimate(6.5, 0.1, 20))
     run.log(4, nodes_gmean=40.0)
     names = {"fitted": str(run.path), "inner": str(run.path / "policy"), "random": "random",
              "bare": str(tmp_path / "bare")}  # fmt: skip
@@ -87,6 +88,7 @@ def test_curves_are_those_of_the_runs_that_fitted_the_policies(tmp_path):
     assert [curve.label for curve in curves] == ["fitted", "inner"]
     assert list(curves[0].x) == [2, 4]
     assert list(curves[0].y) == [90.0, 40.0]
+    assert list(curves[0].se) == pytest.approx([90 * 0.1 * np.log(2), 0])
     page = compare_report(
         run, rows(), summarise(rows(), "a", rng=np.random.default_rng(0)), base="a", curves=curves
     )

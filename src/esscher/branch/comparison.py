@@ -122,7 +122,7 @@ class _Evaluation:
         }
 
 
-_SHOWN = ("nodes_mean", "nodes_gmean", "wins", "seconds_gmean", "nodes_ratio")
+_SHOWN = ("nodes_mean", "nodes_gmean", "seconds_gmean", "nodes_ratio")
 
 
 def _told(numbers: dict[str, Any], output: Output) -> dict[str, Any]:
@@ -130,13 +130,14 @@ def _told(numbers: dict[str, Any], output: Output) -> dict[str, Any]:
     if output.json:
         return numbers
     rows = [
-        {"policy": name, **{key: _short(found[key]) for key in _SHOWN}}
+        {"policy": name, "wins": round(found["wins"].mean, 1)}
+        | {key: _short(found[key]) for key in _SHOWN}
         for name, found in numbers["policies"].items()
     ]
     return numbers | {"policies": rows}
 
 
-def _short(value: object) -> str:
+def _short(value: Any) -> str:
     return "–" if value is None else format_value(value, with_n=False)
 
 

@@ -22,10 +22,13 @@ from esscher.kit.runs.record import Record
 from esscher.kit.runs.report import Card, Missing, Report, Verdict
 from esscher.kit.runs.text import format_value
 
-__all__ = ["CURVE", "Drawn", "compare_report", "learning_curves", "profile"]
+__all__ = ["CURVE", "LOG", "Drawn", "compare_report", "learning_curves", "profile"]
 
 CURVE = "nodes_gmean"
 """Metric of a fit's run that is drawn as its learning curve: nodes on validation instances."""
+LOG = "log2_nodes"
+"""Metric beside it: the mean of their logarithms to base 2, whose standard error is the band's."""
+LN2 = float(np.log(2))
 FACTORS = 10.0
 """The greatest factor in the profile."""
 SHOWN_NODES = 250
@@ -101,8 +104,9 @@ def learning_curves(policies: Mapping[str, str]) -> list[Series]:
             continue
         known = [row for row in rows if row.get(CURVE) is not None]
         if known:
-            se = [row.get(f"{CURVE}_se") or 0.0 for row in known]
-            found.append(Series(label, [r["step"] for r in known], [r[CURVE] for r in known], se))
+            steps, nodes = [row["step"] for row in known], [row[CURVE] for row in known]
+            se = [n * LN2 * (r.get(f"{LOG}_se") or 0.0) for n, r in zip(nodes, known, strict=True)]
+            found.append(Series(label, steps, nodes, se))
     return found
 
 
