@@ -15,7 +15,7 @@ from esscher.branch.recorded import paths_of, record
 from esscher.branch.settings import configure
 from esscher.branch.setup import Setup
 from esscher.branch.solve import attach
-from esscher.branch.statistics import summarise
+from esscher.branch.summary import summarise
 
 
 def main() -> None:
@@ -29,7 +29,8 @@ def main() -> None:
         print(f"{name:15} {found.nodes_gmean:.1f} nodes, {against}, {found.wins.mean:.1f} wins")
 
     # One tree, and the paths from sub-tree roots to leaves that retrospective learning uses.
-    tree, told = record(problems[0].model(), policy_named("pseudocost"), Setup(), seed=0)
+    largest = max(range(8), key=lambda i: rows[len(names) * i].nodes)
+    tree, told = record(problems[largest].model(), policy_named("pseudocost"), Setup(), seed=0)
     print(f"{told['decisions']} decisions, depth {told['depth']}; nodes: {told['fates']}")
     print("paths of lengths", [len(path) for path in paths_of(tree, "max_leaf_lp_gain")])
 

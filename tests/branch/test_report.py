@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
+from esscher.branch.grid import Grid
 from esscher.branch.named import policy_named
 from esscher.branch.options import CompareOptions
 from esscher.branch.recorded import paths_of, record
 from esscher.branch.report import Drawn, compare_report, learning_curves, profile
 from esscher.branch.rows import Row
 from esscher.branch.setup import Setup
-from esscher.branch.statistics import Grid, summarise
+from esscher.branch.summary import summarise
 from esscher.core.estimate import Estimate
 from esscher.errors import ConfigError
 from esscher.kit.runs.folder import Run

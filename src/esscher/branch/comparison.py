@@ -13,7 +13,7 @@ from esscher.branch.problems import InFile, Problem, problems_of
 from esscher.branch.recorded import paths_of, record
 from esscher.branch.rows import Row
 from esscher.branch.setup import setup_of
-from esscher.branch.statistics import Summary, summarise
+from esscher.branch.summary import Summary, summarise
 from esscher.errors import ConfigError
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esscher.branch.drawing import tree_figure
+from esscher.branch.grid import Grid
 from esscher.branch.named import policy_folder
 from esscher.branch.rows import Row
-from esscher.branch.statistics import Grid, Ratio, Summary
+from esscher.branch.statistics import Ratio
+from esscher.branch.summary import Summary
 from esscher.branch.tree import SearchTree
 from esscher.errors import EsscherError
 from esscher.kit.runs.figures import Series, bar_with_errors, line_figure
@@ -118,8 +120,7 @@ def profile(grid: Grid, most: float = FACTORS) -> list[Series]:
     Reference:
         Dolan, Moré (2002).
     """
-    fair = np.where(np.isnan(grid.fair_nodes), grid.nodes, grid.fair_nodes)
-    counted = np.where(grid.ended, np.maximum(fair, 1.0), np.inf)
+    counted = np.where(grid.ended, np.maximum(grid.fair, 1.0), np.inf)
     best = counted.min(0)
     with np.errstate(invalid="ignore"):
         factors = (counted / best).reshape(len(grid.policies), -1)
