@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from esscher.branch.returns import (
     Rewards,
-    finished,
     path_length_transitions,
     path_transitions,
     returns_below,
@@ -20,7 +19,7 @@ from esscher.branch.returns import (
     temporal_transitions,
     transitions,
 )
-from esscher.branch.trajectories import trajectories
+from esscher.branch.trajectories import finished, trajectories
 from esscher.branch.tree import Fate
 from esscher.errors import ConfigError, DataError
 from tests.branch.trees import by_hand, grow, large, search_trees

@@ -119,6 +119,12 @@ def test_switches_by_hand(options, paths):
     assert as_lists(trajectories(by_hand(), **options)) == paths
 
 
+def test_a_leaf_above_an_open_node_is_not_closed():
+    # Node 6 is recorded as closed, and a child of it is open.
+    found = trajectories(by_hand(stopped=True), closed_only=True)
+    assert as_lists(found) == [[0, 2, 5, 8, 10], [9]]
+
+
 @settings(max_examples=1000)
 @given(search_trees())
 def test_rules_are_the_construction_taken_literally(tree):

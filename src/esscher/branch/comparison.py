@@ -13,11 +13,12 @@ from esscher.branch.problems import InFile, Problem, problems_of
 from esscher.branch.recorded import paths_of, record
 from esscher.branch.rows import Row
 from esscher.branch.setup import setup_of
-from esscher.branch.statistics import Summary, summarise
+from esscher.branch.summary import Summary, summarise
 from esscher.errors import ConfigError
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.output import Output
 from esscher.kit.runs.seeds import Streams
+from esscher.kit.runs.text import format_value
 from esscher.kit.scale.pool import check_scale
 
 __all__ = ["ROWS", "compare", "evaluate"]
@@ -37,7 +38,7 @@ def evaluate(
         rows, summaries = task.run(run, output)
         numbers = task.numbers(rows, summaries)
         run.finish(numbers)
-    return {"run": str(run.path), "rows": str(run.path / ROWS), **numbers}
+    return {"run": str(run.path), "rows": str(run.path / ROWS), **_told(numbers, output)}
 
 
 def compare(
@@ -63,13 +64,14 @@ def compare(
             policy = policy_named(name, options.seed)
             tree, _ = record(problem.model(), policy, setup_of(options), options.seed)
             drawn[label] = Drawn(tree, paths_of(tree))
+        curves = learning_curves(task.policies)
         report = compare_report(
-            run, rows, summaries, task.base,
-            instance=problem.name, drawn=drawn, curves=learning_curves(task.policies),
-        )  # fmt: skip
+            run, rows, summaries, base=task.base, instance=problem.name, drawn=drawn, curves=curves
+        )
         numbers = task.numbers(rows, summaries)
         run.finish(numbers)
-    return {"report": str(report), "run": str(run.path), "rows": str(run.path / ROWS), **numbers}
+    where = {"report": str(report), "run": str(run.path), "rows": str(run.path / ROWS)}
+    return where | _told(numbers, output)
 
 
 class _Evaluation:
@@ -118,6 +120,25 @@ class _Evaluation:
             "solves": len(rows),
             "policies": {name: summary.to_json() for name, summary in summaries.items()},
         }
+
+
+_SHOWN = ("nodes_mean", "nodes_gmean", "seconds_gmean", "nodes_ratio")
+
+
+def _told(numbers: dict[str, Any], output: Output) -> dict[str, Any]:
+    """The numbers; for people a table of the most important ones, a line per policy."""
+    if output.json:
+        return numbers
+    rows = [
+        {"policy": name, "wins": round(found["wins"].mean, 1)}
+        | {key: _short(found[key]) for key in _SHOWN}
+        for name, found in numbers["policies"].items()
+    ]
+    return numbers | {"policies": rows}
+
+
+def _short(value: Any) -> str:
+    return "–" if value is None else format_value(value, with_n=False)
 
 
 def _opened(options: EvaluateOptions, verb: str, resume: Path | None) -> Run:

@@ -37,6 +37,7 @@ class _Layout(NamedTuple):
 
     tree: SearchTree
     shown: Ints
+    seen: NDArray[np.bool_]
     across: Floats
     down: Floats
 
@@ -71,7 +72,7 @@ def tree_figure(
         raise ConfigError(f"vertical is 'depth' or 'bound', got {vertical!r}")
     shown = _shown(tree, limit)
     down = tree.depth.astype(np.float64) if vertical == "depth" else _heights(tree)
-    layout = _Layout(tree, shown, _spread(tree, shown), down)
+    layout = _Layout(tree, shown, _mask(tree, shown), _spread(tree, shown), down)
     high = float(np.clip(2.2 + 0.25 * np.ptp(tree.depth[shown]), 2.9, 6.5))
     figure = Figure(figsize=(5.4, high), layout="constrained")
     axes = figure.add_subplot()
@@ -124,6 +125,13 @@ def _shown(tree: SearchTree, limit: int) -> Ints:
     return np.sort(order[:limit])
 
 
+def _mask(tree: SearchTree, shown: Ints) -> NDArray[np.bool_]:
+    """[N] whether a node is shown."""
+    seen = np.zeros(len(tree), np.bool_)
+    seen[shown] = True
+    return seen
+
+
 def _children(tree: SearchTree, shown: Ints) -> dict[int, list[int]]:
     """The shown children of every shown node."""
     found: dict[int, list[int]] = {node: [] for node in shown.tolist()}
@@ -134,8 +142,7 @@ def _children(tree: SearchTree, shown: Ints) -> dict[int, list[int]]:
 
 def _below(tree: SearchTree, shown: Ints) -> Ints:
     """[N] nodes below each shown one that hang off it and are not shown."""
-    seen = np.zeros(len(tree), np.bool_)
-    seen[shown] = True
+    seen = _mask(tree, shown)
     hidden = (~seen).astype(np.int64).tolist()
     parent, visible = tree.parent.tolist(), seen.tolist()
     for node in range(len(tree) - 1, 0, -1):
@@ -186,9 +193,9 @@ def _path(axes: Axes, layout: _Layout, path: ArrayLike, colour: str) -> None:
     if bool(((nodes < 0) | (nodes >= total)).any()):
         raise DataError(f"the tree has nodes 0 .. {total - 1}; a path has others")
     alone = len(nodes) == 1
-    nodes = nodes[np.isin(nodes, layout.shown)]
+    nodes = nodes[layout.seen[nodes]]
     x, y = layout.across[nodes], layout.down[nodes]
-    if alone:
+    if alone and len(nodes):
         ring: dict[str, Any] = {"facecolors": "none", "edgecolors": colour, "linewidths": 1.4}
         axes.scatter(x, y, s=70, zorder=2, **ring)
     elif len(nodes):

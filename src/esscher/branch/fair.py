@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from esscher.kit.require import require
+from esscher.branch.named import scip_rules
+from esscher.branch.observation.library import address_of, scip_library
+from esscher.errors import ConfigError
 
 __all__ = ["fair_nodes"]
-
-_SYMBOLS = ("SCIPfindBranchrule", "SCIPbranchruleGetNCutoffs", "SCIPbranchruleGetNDomredsFound")
 
 
 def fair_nodes(model: Any) -> int | None:
@@ -25,47 +24,29 @@ def fair_nodes(model: Any) -> int | None:
         model: a `pyscipopt.Model` that was solved.
 
     Returns:
-        None where PySCIPOpt's SCIP library, which alone knows these numbers, is not found.
+        None where SCIP's library, which alone knows these numbers, is not found or not known.
     """
-    library = _library()
-    if library is None:
+    try:
+        find, counts = _functions()
+    except ConfigError:
         return None
-    pointer = _pointer(model)
-    work = 0
-    for name in _rules():
-        rule = library.SCIPfindBranchrule(pointer, name)
-        if rule:
-            work += library.SCIPbranchruleGetNCutoffs(rule)
-            work += library.SCIPbranchruleGetNDomredsFound(rule)
+    rules = [find(address_of(model), ctypes.addressof(name)) for name in _names()]
+    work = sum(count(rule) for rule in rules if rule for count in counts)
     return int(model.getNTotalNodes()) + 2 * int(work)
 
 
 @cache
-def _library() -> Any:
-    """The SCIP library that PySCIPOpt has loaded; None where it lies or is made otherwise."""
-    package = Path(str(require("pyscipopt", "milp").__file__)).parent
-    for path in sorted(package.parent.glob("pyscipopt.libs/libscip-*")):
-        try:
-            library = ctypes.CDLL(str(path))
-            find, cutoffs, reductions = (getattr(library, name) for name in _SYMBOLS)
-        except (AttributeError, OSError):
-            continue
-        find.argtypes, find.restype = [ctypes.c_void_p, ctypes.c_char_p], ctypes.c_void_p
-        for count in (cutoffs, reductions):
-            count.argtypes, count.restype = [ctypes.c_void_p], ctypes.c_longlong
-        return library
-    return None
+def _functions() -> tuple[Any, tuple[Any, Any]]:
+    """Finding a rule by name, and what it counts: cutoffs, domain reductions."""
+    library = scip_library()
+    whole = ctypes.c_longlong
+    return library.call("SCIPfindBranchrule", ctypes.c_int64, 2), (
+        library.call("SCIPbranchruleGetNCutoffs", whole, 1),
+        library.call("SCIPbranchruleGetNDomredsFound", whole, 1),
+    )
 
 
 @cache
-def _rules() -> tuple[bytes, ...]:
-    keys = require("pyscipopt", "milp").Model().getParams()
-    parts = (key.split("/") for key in keys if key.startswith("branching/"))
-    return tuple(part[1].encode() for part in parts if part[-1] == "priority")
-
-
-def _pointer(model: Any) -> int:
-    get = ctypes.pythonapi.PyCapsule_GetPointer
-    get.argtypes, get.restype = [ctypes.py_object, ctypes.c_char_p], ctypes.c_void_p
-    pointer: int = get(model.to_ptr(False), b"scip")
-    return pointer
+def _names() -> tuple[Any, ...]:
+    """The rules' names where C can read them."""
+    return tuple(ctypes.create_string_buffer(name.encode()) for name in scip_rules())

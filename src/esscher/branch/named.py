@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from esscher.branch.focus import Policy
@@ -46,11 +47,12 @@ def policy_named(name: str, seed: int = 0) -> Policy | ScipRule:
     return _PLAIN[name]() if name in _PLAIN else _fitted(name)
 
 
-def scip_rules() -> list[str]:
-    """SCIP's own branching rules."""
+@cache
+def scip_rules() -> tuple[str, ...]:
+    """SCIP's own branching rules, by name."""
     keys = require("pyscipopt", "milp").Model().getParams()
     parts = (key.split("/") for key in keys if key.startswith("branching/"))
-    return sorted(part[1] for part in parts if len(part) == 3 and part[2] == "priority")
+    return tuple(sorted(part[1] for part in parts if len(part) == 3 and part[2] == "priority"))
 
 
 def policy_folder(path: Path) -> Path:

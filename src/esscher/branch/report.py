@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from esscher.branch.drawing import tree_figure
+from esscher.branch.grid import Grid
 from esscher.branch.named import policy_folder
 from esscher.branch.rows import Row
-from esscher.branch.statistics import Grid, Ratio, Summary
+from esscher.branch.statistics import Ratio
+from esscher.branch.summary import Summary
 from esscher.branch.tree import SearchTree
 from esscher.errors import EsscherError
 from esscher.kit.runs.figures import Series, bar_with_errors, line_figure
@@ -22,10 +24,13 @@ from esscher.kit.runs.record import Record
 from esscher.kit.runs.report import Card, Missing, Report, Verdict
 from esscher.kit.runs.text import format_value
 
-__all__ = ["CURVE", "Drawn", "compare_report", "learning_curves", "profile"]
+__all__ = ["CURVE", "LOG", "Drawn", "compare_report", "learning_curves", "profile"]
 
 CURVE = "nodes_gmean"
 """Metric of a fit's run that is drawn as its learning curve: nodes on validation instances."""
+LOG = "log2_nodes"
+"""Metric beside it: the mean of their logarithms to base 2, whose standard error is the band's."""
+LN2 = float(np.log(2))
 FACTORS = 10.0
 """The greatest factor in the profile."""
 SHOWN_NODES = 250
@@ -42,6 +47,7 @@ def compare_report(
     run: Run,
     rows: Sequence[Row],
     summaries: Mapping[str, Summary],
+    *,
     base: str,
     instance: str = "",
     drawn: Mapping[str, Drawn] | None = None,
@@ -100,8 +106,9 @@ def learning_curves(policies: Mapping[str, str]) -> list[Series]:
             continue
         known = [row for row in rows if row.get(CURVE) is not None]
         if known:
-            se = [row.get(f"{CURVE}_se") or 0.0 for row in known]
-            found.append(Series(label, [r["step"] for r in known], [r[CURVE] for r in known], se))
+            steps, nodes = [row["step"] for row in known], [row[CURVE] for row in known]
+            se = [n * LN2 * (r.get(f"{LOG}_se") or 0.0) for n, r in zip(nodes, known, strict=True)]
+            found.append(Series(label, steps, nodes, se))
     return found
 
 
@@ -113,8 +120,7 @@ def profile(grid: Grid, most: float = FACTORS) -> list[Series]:
     Reference:
         Dolan, Moré (2002).
     """
-    fair = np.where(np.isnan(grid.fair_nodes), grid.nodes, grid.fair_nodes)
-    counted = np.where(grid.ended, np.maximum(fair, 1.0), np.inf)
+    counted = np.where(grid.ended, np.maximum(grid.fair, 1.0), np.inf)
     best = counted.min(0)
     with np.errstate(invalid="ignore"):
         factors = (counted / best).reshape(len(grid.policies), -1)
@@ -165,7 +171,7 @@ def _verdicts(grid: Grid, summaries: Mapping[str, Summary], base: str) -> list[V
     return found
 
 
-def _outcome(ratio: Ratio) -> str:
+def _outcome(ratio: Ratio) -> Literal["holds", "fails", "open"]:
     if ratio.low is None or ratio.high is None:
         return "open"
     return "holds" if ratio.high < 1 else "fails" if ratio.low > 1 else "open"
@@ -186,17 +192,23 @@ def _sizes(report: Report, grid: Grid, summaries: Mapping[str, Summary], base: s
         )
     none = Missing("no solve that all policies ended")
     report.table(
-        ["policy", "nodes, mean", "nodes, geometric mean", "fair nodes, geometric mean",
-         "decisions, mean", "std over seeds, %", "wins", "ended by a limit"],
+        ["policy", "nodes, mean", "nodes, geometric", "fair nodes, geometric", "wins"],
         [
             [n, s.nodes_mean or none, s.nodes_gmean or none,
-             s.fair_gmean or Missing("SCIP's library was not found"), s.decisions_mean or none,
-             s.seed_std or Missing("one seed"), s.wins, f"{s.censored} of {s.solves}"]
+             s.fair_gmean or Missing("SCIP's library was not found"), s.wins]
             for n, s in summaries.items()
         ],
         f"Over the {int(grid.common.sum())} of {grid.common.size} pairs of instance and seed at "
         "whose end every policy arrived. Fair nodes count twice what SCIP's strong rules cut off "
         "and tighten on the way. A win is the fewest fair nodes; equals share it.",
+    )  # fmt: skip
+    report.table(
+        ["policy", "decisions, mean", "std of nodes over seeds, %", "ended by a limit"],
+        [
+            [n, s.decisions_mean or none, s.seed_std or Missing("one seed"),
+             f"{s.censored} of {s.solves}"]
+            for n, s in summaries.items()
+        ],
     )  # fmt: skip
     report.figure(
         line_figure(
@@ -229,7 +241,10 @@ def _times(report: Report, summaries: Mapping[str, Summary], base: str) -> None:
 def _trees(report: Report, instance: str, drawn: Mapping[str, Drawn]) -> None:
     if not drawn:
         return
-    report.section(f"Trees of {instance}")
+    report.section(f"Trees of {instance}").paragraph(
+        "Drawn is every node that was created. The counts above are SCIP's, which leave out those "
+        "that were cut off before it turned to them."
+    )
     for name, (tree, paths) in drawn.items():
         if len(tree) == 0:
             report.paragraph(f"{name}: solved without a tree.")

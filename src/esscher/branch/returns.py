@@ -8,15 +8,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from esscher.branch.trajectories import check_visited, has_visited_child, trajectories
-from esscher.branch.tree import Fate, SearchTree
+from esscher.branch.trajectories import check_visited, finished, has_visited_child, trajectories
+from esscher.branch.tree import SearchTree
 from esscher.errors import ConfigError, DataError
 
 __all__ = [
     "Rewards",
     "Targets",
     "Transitions",
-    "finished",
     "path_length_transitions",
     "path_transitions",
     "returns_below",
@@ -86,17 +85,6 @@ def rewards(tree: SearchTree) -> Rewards:
     value[visited] = np.where(tree.closed[visited] & done[visited], 0.0, -1.0)
     frontier = (tree.decision >= 0) & ~has_visited_child(tree) & ~done
     return Rewards(value, frontier)
-
-
-def finished(tree: SearchTree) -> NDArray[np.bool_]:
-    """[N] whether no node at or below is open: what is counted there does not change any more."""
-    done = np.ones(len(tree), np.bool_)
-    for node in np.flatnonzero(tree.fate == Fate.OPEN).tolist():
-        above = node
-        while above >= 0 and done[above]:
-            done[above] = False
-            above = int(tree.parent[above])
-    return done
 
 
 def transitions(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from esscher.branch.callback import Limits
 from esscher.branch.focus import Focus, Policy
@@ -72,6 +74,10 @@ def solve_with(
     except NumericsError:
         if model.getSolvingTime() < setup.time_limit or isinstance(counted, ScipRule):
             raise
+    tree = None if recorder is None else recorder.tree(complete=False)
+    if tree is not None:  # The node at which no choice came was noted as one with a decision.
+        taken = np.where(tree.decision < counted.decisions, tree.decision, -1)
+        tree = replace(tree, decision=taken)
     return SolveResult(
         "timelimit",
         float(model.getObjVal()) if model.getNSols() > 0 else None,
@@ -80,7 +86,7 @@ def solve_with(
         int(model.getNLPIterations()),
         float(model.getSolvingTime()),
         0.0,
-        None if recorder is None else recorder.tree(complete=False),
+        tree,
     )
 
 

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from esscher.branch.tree import Fate, SearchTree
 from esscher.errors import ConfigError, DataError
 
-__all__ = ["Select", "check_visited", "has_visited_child", "optimum_end", "trajectories"]
+__all__ = [
+    "Select",
+    "check_visited",
+    "finished",
+    "has_visited_child",
+    "optimum_end",
+    "trajectories",
+]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -59,8 +66,8 @@ first visited |
         rng: for "random".
         optimum_first: the first path leads to where the optimum was found, `optimum_end`, be that a
             leaf or not, whatever its length; without an integral node this changes nothing.
-        closed_only: only leaves that the brancher closed count. Nodes without one below are in no
-            path.
+        closed_only: only leaves that their decision closed count, and none above open nodes. Nodes
+            without one below are in no path.
         min_length: paths of fewer nodes are left out, and their nodes with them.
 
     Returns:
@@ -82,7 +89,7 @@ first visited |
     rank = _ranks(tree, visited, select, bound, rng)
     leaf = ~has_visited_child(tree)[visited]
     if closed_only:
-        leaf &= tree.closed[visited]
+        leaf &= (tree.closed & finished(tree))[visited]
     local = np.full(len(tree), -1, np.int64)
     local[visited] = np.arange(len(visited))
     up = np.where(tree.parent[visited] < 0, -1, local[tree.parent[visited]])
@@ -113,6 +120,17 @@ def check_visited(tree: SearchTree) -> Ints:
             "a policy has to decide at every node above those it decides at"
         )
     return visited
+
+
+def finished(tree: SearchTree) -> NDArray[np.bool_]:
+    """[N] whether no node at or below is open: what is counted there does not change any more."""
+    done = np.ones(len(tree), np.bool_)
+    for node in np.flatnonzero(tree.fate == Fate.OPEN).tolist():
+        above = node
+        while above >= 0 and done[above]:
+            done[above] = False
+            above = int(tree.parent[above])
+    return done
 
 
 def has_visited_child(tree: SearchTree) -> NDArray[np.bool_]:

@@ -49,6 +49,7 @@ class Command(NamedTuple):
 
 GROUPS: Mapping[str, str] = {
     "align": "Tune a language model towards a prior tilted by evidence.",
+    "branch": "Which variable to branch on in integer programming.",
     "data": "Data sets that are not part of the package.",
     "novelty": "Known classes, and an unknown number of new ones.",
     "offline": "Policies from the logs of several policies at once.",
@@ -70,6 +71,21 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "align compare": Command(
         "esscher.align.commands:compare", "Compare ways to approximate one target."
+    ),
+    "branch generate": Command(
+        "esscher.branch.commands:generate", "Write random instances of a class."
+    ),
+    "branch solve": Command(
+        "esscher.branch.commands:solve", "Solve an instance, with a policy that branches."
+    ),
+    "branch tree": Command(
+        "esscher.branch.commands:tree", "Record the search tree of an instance, and draw it."
+    ),
+    "branch evaluate": Command(
+        "esscher.branch.comparison:evaluate", "Measure policies on the same instances."
+    ),
+    "branch compare": Command(
+        "esscher.branch.comparison:compare", "Measure policies, draw their trees, write a report."
     ),
     "novelty demo": Command(
         "esscher.novelty.commands:demo", "Discover digits that nobody labelled."
