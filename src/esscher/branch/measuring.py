@@ -25,7 +25,10 @@ LARGEST = 20_000
 
 
 def measured(
-    network: BipartiteNetwork, problems: Sequence[Problem], settings: str, pool: Pool
+    network: BipartiteNetwork,
+    problems: Sequence[Problem],
+    settings: str,
+    run: Callable[[Callable[[Look], int], Sequence[Look]], list[int]],
 ) -> tuple[Estimate, float]:
     """Mean of log2 nodes, and the geometric mean of nodes, of the greedy policy."""
     weights = detached(network)

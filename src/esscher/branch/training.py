@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ IDLE = 50
 """Instances in a row without a decision, after which training is given up."""
 LOOKS = 10
 
+T = TypeVar("T")
+R = TypeVar("R")
 Said = Callable[[dict[str, Any]], None]
 Instances = Callable[[int], Problem]
 
@@ -84,7 +87,7 @@ def fit(
         ConfigError: if fifty instances in a row need no branching.
         NumericsError: if a loss is not finite.
     """
-    pool = SerialPool() if pool is None else pool
+    pool = _OneAtATime(SerialPool() if pool is None else pool)
     train, held_out = _instances(config, seed)
     loop = _Loop(config, seed, held_out, run=run, pool=pool, on_row=on_row, clock=clock)
     loop.begin()
@@ -116,6 +119,19 @@ def _fitted(
     trainer.take_best()
 
 
+class _OneAtATime:
+    """A pool whose calls from several threads wait for one another."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool, self._lock = pool, threading.Lock()
+        self.workers = pool.workers
+
+    def map(self, function: Callable[[T], R], batches: Sequence[T]) -> list[R]:
+        """As of the pool."""
+        with self._lock:
+            return self._pool.map(function, batches)
+
+
 class _Loop:
     """Budget, measurements, checkpoints and the best network of a fit."""
 
@@ -126,7 +142,7 @@ class _Loop:
         held_out: Sequence[Problem],
         *,
         run: Run | None,
-        pool: Pool,
+        pool: _OneAtATime,
         on_row: Said | None,
         clock: Callable[[], float],
     ) -> None:
