@@ -242,6 +242,8 @@ def test_a_comparison_is_a_report(folder, fitted, call):
         (["tree", "0.mps", "--select", "deepst"], "deepst"),
         (["generate", "setcover-100x1000"], "setcover-500x1000"),
         (["generate", "setcover-100x100", "--count", "0"], "count"),
+        (["generate", "setcover-100x100", "--seed", "-1"], "seed must be >= 0"),
+        (["evaluate", "--problem-seed", "-1"], "problem_seed must be >= 0"),
         (["generate", "setcover-100x100", "--out", "0.mps"], "0.mps"),
         (["evaluate", "randon", "--problems", "0.mps"], "did you mean 'random'"),
         (["evaluate", "random", "random", "--problems", "0.mps"], "two policies"),

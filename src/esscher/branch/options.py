@@ -87,13 +87,17 @@ class GenerateOptions:
     count: int = 20
     """Instances, >= 1."""
     seed: int = 1
-    """Of the stream they come from, >= 0; training takes 0."""
+    """Of the stream they come from; training takes none below 2**32."""
     first: int = 0
     """Number of the first one in the stream."""
     format: Literal["mps", "lp"] = "mps"
     """mps keeps every digit and the order of the variables."""
     out: Path | None = None
     """Folder; by default named after class and seed."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed must be >= 0, got {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class EvaluateOptions(ScipOptions):
     count: int | None = None
     """Instances at most; 20 of a class, all of a folder."""
     problem_seed: int = 1
-    """Of the stream of a class; training takes 0."""
+    """Of the stream of a class; training takes none below 2**32."""
     seeds: int = 1
     """Seeds of SCIP and the policies on every instance, from `seed` upwards, >= 1."""
     base: str = ""
@@ -121,6 +125,8 @@ class EvaluateOptions(ScipOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.problem_seed < 0:
+            raise ConfigError(f"problem_seed must be >= 0, got {self.problem_seed}")
         if self.seeds < 1:
             raise ConfigError(f"seeds must be >= 1, got {self.seeds}")
 
