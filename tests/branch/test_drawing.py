@@ -114,10 +114,10 @@ def test_equal_trees_are_equal_bytes():
 def test_text_says_what_every_node_is():
     assert tree_text(grow([(0, (1, 2), (2, 0)), (0, (0, 0), (3, 4))])) == "\n".join([
         "root  bound 10  branched  decision 0",
-        "├─ t_x1 ≤ 0  infeasible",
-        "└─ t_x1 ≥ 1  bound 12  branched  decision 1, closed",
-        "   ├─ t_x2 ≤ 0  bound 12  integral",
-        "   └─ t_x2 ≥ 1  cut off",
+        "├─ x1 ≤ 0  infeasible",
+        "└─ x1 ≥ 1  bound 12  branched  decision 1, closed",
+        "   ├─ x2 ≤ 0  bound 12  integral",
+        "   └─ x2 ≥ 1  cut off",
     ])  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_text_counts_what_it_leaves_out():
     assert lines[3] == "│  │  └─ … 6 more below"
     assert lines[7:] == [
         "   ├─ … 1 more below",
-        "   └─ t_x0 ≤ 0  bound 12  branched  decision 6",
+        "   └─ x0 ≤ 0  bound 12  branched  decision 6",
         "      └─ … 8 more below",
         "23 nodes; shown are the 6 nearest to the root, depth ≤ 2 of 5",
     ]

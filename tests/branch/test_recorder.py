@@ -79,7 +79,7 @@ def relaxed(problem, tree, node):
     """Bound of a node's relaxation as a minimisation, from the recorded changes of bounds."""
     low, high = problem.low.copy(), problem.high.copy()
     while tree.parent[node] >= 0:
-        column = int(tree.names[tree.variable[node]].removeprefix("t_x"))
+        column = int(tree.names[tree.variable[node]].removeprefix("x"))
         if tree.direction[node] < 0:
             high[column] = min(high[column], tree.branch_value[node])
         else:

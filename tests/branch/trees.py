@@ -62,7 +62,7 @@ def grow(steps, complete=True):
         fate=np.array(fate), variable=np.where(np.arange(n) == 0, -1, (np.arange(n) + 1) // 2 % 3),
         direction=side, branch_value=np.where(side == 0, np.nan, (side + 1) / 2.0),
         depth=np.array(depth), decision=np.array(decision), closed=np.array(closed),
-        names=("t_x0", "t_x1", "t_x2"), complete=complete or not waiting, number=np.array(number),
+        names=("x0", "x1", "x2"), complete=complete or not waiting, number=np.array(number),
     )  # fmt: skip
 
 

@@ -50,6 +50,11 @@ class ImitationTrainer:
         return self.state.network
 
     @property
+    def served(self) -> BipartiteNetwork:
+        """The network itself."""
+        return self.state.network
+
+    @property
     def updates(self) -> int:
         """Gradient steps taken."""
         return self.state.done

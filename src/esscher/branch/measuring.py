@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,19 +17,28 @@ from esscher.branch.serving import Scorer
 from esscher.branch.setup import Setup, solve_with
 from esscher.core.estimate import Estimate
 from esscher.kit.rl.evaluate import seed_estimate
-from esscher.kit.scale.pool import Pool
 
-__all__ = ["detached", "measured", "policy_of", "rebuilt"]
+__all__ = ["Mapper", "detached", "measured", "policy_of", "rebuilt"]
 
+T = TypeVar("T")
+R = TypeVar("R")
 LARGEST = 20_000
 """Nodes after which a measurement is stopped, and counted so."""
+
+
+class Mapper(Protocol):
+    """What of a pool is needed here."""
+
+    def map(self, function: Callable[[T], R], batches: Sequence[T]) -> list[R]:
+        """function(batch) of every batch, in their order."""
+        ...
 
 
 def measured(
     network: BipartiteNetwork,
     problems: Sequence[Problem],
     settings: str,
-    run: Callable[[Callable[[Look], int], Sequence[Look]], list[int]],
+    pool: Mapper,
 ) -> tuple[Estimate, float]:
     """Mean of log2 nodes, and the geometric mean of nodes, of the greedy policy."""
     weights = detached(network)

@@ -165,7 +165,7 @@ class Recorder(scip.Eventhdlr):  # type: ignore[misc]
         if not self._names:
             ordered = self.model.getVars(transformed=True)
             self._names = {v.ptr(): i for i, v in enumerate(ordered)}
-            self._labels = tuple(v.name for v in ordered)
+            self._labels = tuple(v.name.removeprefix("t_") for v in ordered)
         return self._names[variable.ptr()]
 
     def _settle(self) -> None:

@@ -13,7 +13,7 @@ from esscher.branch.tree import SearchTree
 from esscher.errors import ConfigError, DataError
 from esscher.kit.require import require
 
-__all__ = ["SolveResult", "attach", "solve"]
+__all__ = ["UNLIMITED", "SolveResult", "attach", "prefer_rule", "solve"]
 
 scip: Any = require("pyscipopt", "milp")
 PRIORITY = 1_000_000

@@ -33,12 +33,18 @@ class Trainer(Protocol):
 
     Attributes:
         network: what is learnt.
+        served: what is measured and kept.
         updates: gradient steps taken.
     """
 
     @property
     def network(self) -> BipartiteNetwork:
         """What is learnt."""
+        ...
+
+    @property
+    def served(self) -> BipartiteNetwork:
+        """What is measured and kept."""
         ...
 
     @property
@@ -81,6 +87,11 @@ class QTrainer:
     def network(self) -> BipartiteNetwork:
         """What is learnt."""
         return self.state.network
+
+    @property
+    def served(self) -> BipartiteNetwork:
+        """The slow copy: its decisions change less from step to step."""
+        return self.state.target
 
     @property
     def updates(self) -> int:
@@ -154,6 +165,11 @@ class GradientTrainer:
     @property
     def network(self) -> BipartiteNetwork:
         """What is learnt."""
+        return self.state.network
+
+    @property
+    def served(self) -> BipartiteNetwork:
+        """The network itself."""
         return self.state.network
 
     @property

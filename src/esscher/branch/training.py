@@ -87,15 +87,15 @@ def fit(
         ConfigError: if fifty instances in a row need no branching.
         NumericsError: if a loss is not finite.
     """
-    pool = _OneAtATime(SerialPool() if pool is None else pool)
+    shared = _OneAtATime(SerialPool() if pool is None else pool)
     train, held_out = _instances(config, seed)
-    loop = _Loop(config, seed, held_out, run=run, pool=pool, on_row=on_row, clock=clock)
+    loop = _Loop(config, seed, held_out, run=run, pool=shared, on_row=on_row, clock=clock)
     loop.begin()
     trainer = loop.trainer
     draws: Draws = {"imitation": "expert", "tmdp": "softmax"}.get(config.method, "greedy")  # type: ignore[assignment]
     setting = _setting(config, seed, draws)
     imitates = isinstance(trainer, ImitationTrainer)
-    for episode in _played(setting, train, loop, pool):
+    for episode in _played(setting, train, loop, shared):
         loop.note(episode, trainer.take(episode, loop.progress))
         if on_episode is not None:
             on_episode(loop.episodes, loop.progress)
@@ -151,7 +151,7 @@ class _Loop:
         self.trainer: Trainer = make_trainer(config, seed)
         self.history: list[dict[str, Any]] = []
         self.episodes = self.decisions = 0
-        self.best, self.best_score = detached(self.trainer.network), math.inf
+        self.best, self.best_score = detached(self.trainer.served), math.inf
         self._spent, self._since = 0.0, 0.0
         self._next = self._started = 0.0
         self._idle = 0
@@ -222,10 +222,10 @@ class _Loop:
         """Measure the network on held-out instances, and save."""
         budget = self.config.budget
         log_nodes, nodes = measured(
-            self.trainer.network, self.held_out, self.config.settings, self.pool
+            self.trainer.served, self.held_out, self.config.settings, self.pool
         )
         if nodes < self.best_score:
-            self.best, self.best_score = detached(self.trainer.network), nodes
+            self.best, self.best_score = detached(self.trainer.served), nodes
         row: dict[str, Any] = {name: float(np.mean(v)) for name, v in self._sums.items()}
         row |= {
             "nodes_gmean": nodes,
@@ -277,7 +277,9 @@ class _Loop:
         return math.floor(self.episodes * LOOKS / budget.episodes)
 
 
-def _played(setting: Setting, train: Instances, loop: _Loop, pool: Pool) -> Iterator[Episode]:
+def _played(
+    setting: Setting, train: Instances, loop: _Loop, pool: _OneAtATime
+) -> Iterator[Episode]:
     """Training episodes until the budget is used.
 
     With one worker each is played by the network as it is. With several, a round is played while

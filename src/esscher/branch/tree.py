@@ -53,7 +53,7 @@ class SearchTree:
         decision: [N] number of the policy's decision at the node, 0, 1, …; -1 where it took none.
         closed: [N] bool, of nodes with a decision: no child was left in the tree when control next
             came back to the brancher, or the solve ended there.
-        names: of the transformed problem's variables.
+        names: of the transformed problem's variables, without SCIP's prefix.
         complete: whether the solve ended by itself, and not by a limit.
         number: [N] SCIP's number of the node.
     """

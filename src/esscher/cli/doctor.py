@@ -18,6 +18,8 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "data": ("pooch",),
     "rl": ("gymnasium", "h5py", "mujoco"),
+    "milp": ("highspy", "pyscipopt"),
+    "fast": ("numba",),
     "ray": ("ray",),
     "vllm": ("vllm",),
 }

@@ -81,6 +81,12 @@ COMMANDS: Mapping[str, Command] = {
     "branch tree": Command(
         "esscher.branch.commands:tree", "Record the search tree of an instance, and draw it."
     ),
+    "branch demo": Command(
+        "esscher.branch.learning:demo", "Learn to branch within minutes, and see what it is worth."
+    ),
+    "branch fit": Command(
+        "esscher.branch.learning:fit", "Learn to branch in a class of instances."
+    ),
     "branch evaluate": Command(
         "esscher.branch.comparison:evaluate", "Measure policies on the same instances."
     ),

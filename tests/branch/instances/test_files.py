@@ -193,3 +193,13 @@ def test_reading_needs_a_solver(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyscipopt", None)
     with pytest.raises(MissingExtra, match="pyscipopt"):
         read_model(tmp_path / "one.mps")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("row", [" L", " what"])
+def test_a_row_without_a_name_is_refused_before_it_crashes_the_reader(tmp_path, row, packed):
+    text = f"NAME x\nROWS\n N  obj\n{row}\nCOLUMNS\n    x  obj  1\nENDATA\n"
+    path = tmp_path / ("row.mps.gz" if packed else "row.mps")
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    with pytest.raises(DataError, match=f"{path.name}:4: a row is its kind and its name"):
+        read_model(path)

@@ -39,6 +39,8 @@ def read_model(path: Path) -> Any:
         raise DataError(f"there is no file {path}")
     if path.suffix.lower() == ".gz":
         _unpacks(path)
+    if ".mps" in ending.lower():
+        _check_rows(path)
     model = require("pyscipopt", "milp").Model(path.name.removesuffix(ending))
     model.hideOutput()
     try:
@@ -134,6 +136,23 @@ def _unpacks(path: Path) -> None:
                 pass
     except (OSError, EOFError) as error:
         raise DataError(f"{path} is no whole gzip file: {error}") from error
+
+
+def _check_rows(path: Path) -> None:
+    """SCIP's reader of .mps files crashes on a row without a name."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    inside = False
+    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            words = line.split()
+            if not words or line.startswith("*"):
+                continue
+            if not line[0].isspace():
+                inside = words[0] == "ROWS"
+            elif inside and len(words) < 2:
+                raise DataError(
+                    f"{path}:{number}: a row is its kind and its name, got {line.strip()!r}"
+                )
 
 
 def _refuse_nan(model: Any, path: Path) -> None:
