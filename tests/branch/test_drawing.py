@@ -100,6 +100,18 @@ def test_large_trees_are_thinned_and_say_so():
     assert sum(len(points) for name, points in found.items() if name in fates) == 100
 
 
+def test_the_nodes_shown_are_the_nearest_to_the_root():
+    # Ten decisions dive on one side of the root before the other side is begun.
+    steps = [(0, (0, 0), (0, 0)), *[(-1, (0, 0), (4, 0))] * 9, *[(0, (0, 0), (0, 0))] * 3]
+    tree = grow(steps)
+    (axes,) = tree_figure(tree, limit=16).axes
+    points = [
+        point for name, group in places(axes).items() if name != "more below" for point in group
+    ]
+    assert sorted(y for _, y in points) == np.sort(tree.depth)[:16].tolist()
+    assert np.sort(tree.depth)[:16].tolist() != np.sort(tree.depth[:16]).tolist()
+
+
 def test_a_long_chain_is_drawn_without_recursion():
     assert len(to_svg(tree_figure(chain(3000), limit=10_000))) > 1000
     assert len(tree_text(chain(1500), limit=5000).splitlines()) == 3001
