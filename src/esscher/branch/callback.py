@@ -142,6 +142,8 @@ class Brancher(scip.Branchrule):  # type: ignore[misc]
         return _RESULT.BRANCHED
 
     def _hand_over(self) -> Any:
+        if self.recorder is not None:
+            self.recorder.settle()
         if self.limits.stop:
             self.stopped = True
             self.model.interruptSolve()

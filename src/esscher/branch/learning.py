@@ -11,6 +11,7 @@ from typing import Any, Literal
 from esscher.branch.comparison import compare
 from esscher.branch.config import TrainConfig, configuration
 from esscher.branch.options import CompareOptions, Selector, Settings
+from esscher.branch.problems import problems_of
 from esscher.branch.training import POLICY
 from esscher.branch.training import fit as fit_network
 from esscher.branch.trajectories import Select
@@ -90,6 +91,7 @@ def fit(config: FitOptions, output: Output, *, resume: Path | None = None) -> di
     """Learn to branch."""
     settings = train_config(config)
     check_scale(config.scale)
+    problems_of(settings.problem)
     if resume is None:
         run = Run.create(config.runs, "branch", "fit", config.name, config=config, seed=config.seed)
     else:

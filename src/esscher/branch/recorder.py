@@ -77,7 +77,7 @@ class Recorder(scip.Eventhdlr):  # type: ignore[misc]
 
     def visited(self, node: Any, decision: int, bound: float) -> None:
         """The brancher has control at a node; its decision, of this number, follows."""
-        self._settle()
+        self.settle()
         place = self._known(node)
         self._rows[place][_BOUND] = bound
         self._rows[place][_DECISION] = decision
@@ -100,7 +100,7 @@ class Recorder(scip.Eventhdlr):  # type: ignore[misc]
         left = Fate.CUTOFF if complete else Fate.OPEN
         for row in self._rows:
             row[_FATE] = left if row[_FATE] is None else row[_FATE]
-        self._settle()
+        self.settle()
         columns = list(zip(*self._rows, strict=True)) or [()] * _WIDTH
         whole = [np.array(columns[k], dtype=np.int64) for k in range(_BOUND)]
         parent, variable, direction, depth, decision, fate, number = whole
@@ -168,8 +168,8 @@ class Recorder(scip.Eventhdlr):  # type: ignore[misc]
             self._labels = tuple(v.name.removeprefix("t_") for v in ordered)
         return self._names[variable.ptr()]
 
-    def _settle(self) -> None:
-        """Whether the last decision closed its node: none of its children is left."""
+    def settle(self) -> None:
+        """Control is back: note whether the last decision left no child in the tree."""
         if self._last is None:
             return
         fates = [self._rows[child][_FATE] for child in self._children]
