@@ -47,7 +47,7 @@ def test_the_file_has_plain_numbers_null_and_infinities_as_text(tmp_path):
     assert rows["open_bound"][:2] == ["-inf", 10.0]
     assert rows["bound"][11:13] == ["inf", 16.0]
     assert rows["closed"][5:7] == [False, True]
-    assert (rows["complete"], rows["names"]) == (True, ["t_x0"])
+    assert (rows["complete"], rows["names"]) == (True, ["x0"])
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(SearchTree)])

@@ -127,6 +127,6 @@ def by_hand(stopped=False, closed=(6, 9, 10)):
         parent=parent, bound=bound, open_bound=np.where(parent < 0, -np.inf, bound[parent]),
         fate=np.array(fate), variable=np.where(places == 0, -1, 0), direction=side,
         branch_value=np.where(side == 0, np.nan, (side + 1) / 2.0), depth=np.array(depth),
-        decision=decision, closed=np.isin(places, closed), names=("t_x0",),
+        decision=decision, closed=np.isin(places, closed), names=("x0",),
         complete=not stopped, number=places + 1,
     )  # fmt: skip

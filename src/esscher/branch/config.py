@@ -114,11 +114,11 @@ class TrainConfig:
     """Where retrospective paths lead; see `esscher.branch.trajectories`."""
     gamma: float = 0.99
     """Discount per step of a path, in [0, 1]."""
-    n_step: int = 3
+    n_step: int = 1
     """Rewards summed before the value of what follows, >= 1."""
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(width=32))
     """Architecture and features."""
-    dqn: DQNConfig = field(default_factory=lambda: DQNConfig(lr=1e-3, batch=32, tau=0.01))
+    dqn: DQNConfig = field(default_factory=lambda: DQNConfig(lr=1e-3, batch=32, tau=0.002))
     """Of Q-learning and the regression."""
     reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
     """Of policy gradients."""
@@ -146,7 +146,7 @@ class TrainConfig:
 
 
 _LOGIT = NetworkConfig(width=32, output="logit")
-_LOG = DQNConfig(lr=1e-3, batch=32, tau=0.01, space="log")
+_LOG = DQNConfig(lr=1e-3, batch=32, tau=0.002, space="log")
 
 METHODS: dict[str, TrainConfig] = {
     "retro": TrainConfig(),
@@ -170,6 +170,7 @@ _PUBLISHED: dict[str, Any] = {
     "exploration": Exploration(
         0.025, 0.025, 1.0, capacity=100_000, warm_up=20_000, per_step=10, lr_last=1.0
     ),
+    "n_step": 3,
     "settings": "gasse",
     "problem": "setcover-500x1000",
 }

@@ -49,7 +49,7 @@ class FitOptions:
     """Features of a column: its own, or those of the search tree besides."""
     width: int = 32
     """Units of the network's layers."""
-    n_step: int = 3
+    n_step: int = 1
     """Rewards summed before the value of what follows."""
     lr: float | None = None
     """Learning rate; the method's own by default."""
