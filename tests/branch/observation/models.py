@@ -141,10 +141,10 @@ class _Looker(scip.Branchrule):
         return {"result": scip.SCIP_RESULT.BRANCHED}
 
 
-def walk(model, look, *, limit=40, seed=0):
+def walk(model, look, *, limit=40, seed=0, again=0):
     """Branch at random and call `look(focus)` at every node; returns how many there were."""
     rule = _Looker(look, limit, seed)
-    model.includeBranchrule(rule, "look", "", 10**6, -1, 1.0)
+    model.includeBranchrule(rule, f"look{again}", "", 10**6 + again, -1, 1.0)
     model.optimize()
     if rule.error is not None:
         raise rule.error

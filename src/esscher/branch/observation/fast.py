@@ -3,7 +3,8 @@
 What is read here equals `ReferenceReader`, and is written for whole arrays. Coefficients, norms and
 cosines stay what they are as long as the LP has the same rows and columns; they are read again when
 that changes, as where cuts come and go. Rows and columns are told apart by SCIP's own numbers,
-which it does not use twice in a solve, and not by their addresses, which it does.
+which it does not use twice in a run, and not by their addresses, which it does; a row whose
+coefficients change has another norm.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from esscher.branch.observation.getters import (
     Items,
     Shorts,
     Words,
+    address,
 )
 from esscher.branch.observation.library import address_of
 from esscher.branch.observation.reference import AGE_OFFSET, LpGraph
@@ -36,12 +38,22 @@ Edges = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class _Columns:
-    """What stays while the LP has the same columns with the same costs."""
+    """What stays while the LP has the same columns with the same costs.
 
-    index: Shorts
+    Attributes:
+        key: number of the run, numbers of the columns in SCIP, and their costs.
+        cost: [n] objective.
+        norm: of it, 1 for 0.
+        variables: of the columns; `held` owns the pointers.
+        continuous: [n] of type.
+        template: [n, 19] features, of which those that stay are filled.
+    """
+
+    key: tuple[int, bytes, bytes]
     cost: Floats
     norm: float
-    variables: Words
+    variables: Items
+    held: Words
     continuous: NDArray[np.bool_]
     template: NDArray[np.float32]
 
@@ -51,18 +63,15 @@ class _Rows:
     """What stays while the LP has the same rows and columns; R sides of m rows.
 
     Attributes:
-        whole: [2, m] number of each row in SCIP, and its entries in the LP.
-        norm: [m] as SCIP has it.
-        finite: [m, 2] whether there is a left-hand and a right-hand side.
+        key: numbers of the rows in SCIP and of their entries in the LP, their norms, and which
+            sides they have.
         row: [R] the row of each side.
         scale: [R] sign over norm.
         cosine: [R] signed.
     """
 
     columns: _Columns
-    whole: Shorts
-    norm: Floats
-    finite: NDArray[np.bool_]
+    key: tuple[bytes, bytes, bytes]
     row: Words
     scale: Floats
     cosine: Floats
@@ -103,20 +112,20 @@ class FastReader:
         age = 1 / (model.getNLPs() + AGE_OFFSET)
         single = self._get.single
         items = single("SCIPgetLPCols", scip), single("SCIPgetNLPCols", scip)
-        columns, shown = self._read_columns(scip, items, age)
+        columns, shown = self._read_columns(scip, items, age, model.getNRuns())
         items = single("SCIPgetLPRows", scip), single("SCIPgetNLPRows", scip)
         rows, sides = self._read_rows(scip, items, age, columns)
         return LpGraph(sides, shown, *rows.edges)
 
     def _read_columns(
-        self, scip: int, items: Items, age: float
+        self, scip: int, items: Items, age: float, runs: int
     ) -> tuple[_Columns, NDArray[np.float32]]:
         get, limits = self._get, self._limits
         cost, low, high, value = get.reals(COLUMN_REALS, items)
         index, ages, basis = get.wholes(COLUMN_WHOLES, items)
-        known = self._columns
-        if not (known and np.array_equal(known.index, index) and np.array_equal(known.cost, cost)):
-            known = self._columns = self._new_columns(items, index, cost)
+        known, key = self._columns, (runs, index.tobytes(), cost.tobytes())
+        if known is None or known.key != key:
+            known = self._columns = self._new_columns(items, key, cost.copy())
         shown = known.template.copy()
         has_low, has_high = np.abs(low) < limits.infinity, np.abs(high) < limits.infinity
         shown[:, 5], shown[:, 6] = has_low, has_high
@@ -130,9 +139,9 @@ class FastReader:
         shown[:, 12] = ages * age
         best = get.single("SCIPgetBestSol", scip)
         if best:
-            variables = known.variables.ctypes.data, items[1]
-            shown[:, 13] = self._known(get.reals(("SCIPgetSolVal",), variables, scip, best)[0])
-            shown[:, 14] = self._known(get.reals(("SCIPvarGetAvgSol",), variables)[0])
+            values = get.reals(("SCIPgetSolVal",), known.variables, scip, best)[0]
+            shown[:, 13] = self._known(values)
+            shown[:, 14] = self._known(get.reals(("SCIPvarGetAvgSol",), known.variables)[0])
         shown[np.arange(items[1]), 15 + basis] = 1
         return known, shown
 
@@ -140,34 +149,31 @@ class FastReader:
         values[np.abs(values) >= self._limits.infinity] = 0
         return values
 
-    def _new_columns(self, items: Items, index: Shorts, cost: Floats) -> _Columns:
-        variables = self._get.pointers(("SCIPcolGetVar",), items)[0]
+    def _new_columns(self, items: Items, key: tuple[int, bytes, bytes], cost: Floats) -> _Columns:
+        held = self._get.pointers(("SCIPcolGetVar",), items).copy()
+        variables = address(held), items[1]
         kinds = ("SCIPvarGetType", "SCIPvarIsImpliedIntegral")
-        kind, implied = self._get.wholes(kinds, (variables.ctypes.data, items[1]))
+        kind, implied = self._get.wholes(kinds, variables)
         kind[(implied != 0) & (kind != 0)] = 2
         norm = float(np.linalg.norm(cost)) or 1.0
         template = np.zeros((items[1], 19), dtype=np.float32)
         template[:, 0] = cost / norm
         template[np.arange(items[1]), 1 + kind] = 1
-        return _Columns(index, cost, norm, variables, kind == _CONTINUOUS, template)
+        return _Columns(key, cost, norm, variables, held, kind == _CONTINUOUS, template)
 
     def _read_rows(
         self, scip: int, items: Items, age: float, columns: _Columns
     ) -> tuple[_Rows, NDArray[np.float32]]:
         get, limits = self._get, self._limits
-        low, high, constant, norm, dual = get.reals(ROW_REALS, items)
+        reals = get.reals(ROW_REALS, items)
+        constant, norm, dual = reals[2:]
         whole = get.wholes(ROW_WHOLES, items)
-        limit = np.column_stack((low, high))
+        limit = reals[:2].T
         finite = np.abs(limit) < limits.infinity
-        known = self._rows
-        if not (
-            known
-            and known.columns is columns
-            and np.array_equal(known.whole, whole[:2])
-            and np.array_equal(known.norm, norm)
-            and np.array_equal(known.finite, finite)
-        ):
-            known = self._rows = self._new_rows(items, columns, whole[:2], norm, finite)
+        known, key = self._rows, (whole[:2].tobytes(), norm.tobytes(), finite.tobytes())
+        if known is None or known.columns is not columns or known.key != key:
+            made = self._new_rows(items, columns, whole[1], norm, finite)
+            known = self._rows = _Rows(columns, key, *made)
         row, scale, limit = known.row, known.scale, limit[finite]
         activity = get.reals(("SCIPgetRowLPActivity",), items, scip)[0]
         sides = np.empty((len(row), 5), dtype=np.float32)
@@ -182,12 +188,11 @@ class FastReader:
         self,
         items: Items,
         columns: _Columns,
-        whole: Shorts,
+        counts: Shorts,
         norm: Floats,
         finite: NDArray[np.bool_],
-    ) -> _Rows:
-        counts = whole[1]
-        row_of, at, value = self._coefficients(items, counts, len(columns.index))
+    ) -> tuple[Words, Floats, Floats, Edges]:
+        row_of, at, value = self._coefficients(items, counts, len(columns.cost))
         product = np.bincount(row_of, value * columns.cost[at], minlength=items[1])
         row, right = np.nonzero(finite)
         scale = np.where(right == 1, 1.0, -1.0) / np.where(norm > 0, norm, 1.0)[row]
@@ -201,8 +206,7 @@ class FastReader:
             at[place],
             (value[place] * scale[edge_side]).astype(np.float32),
         )
-        cosine = product[row] * scale / columns.norm
-        return _Rows(columns, whole, norm, finite, row, scale, cosine, edges)
+        return row, scale, product[row] * scale / columns.norm, edges
 
     def _coefficients(
         self, items: Items, counts: Shorts, width: int
@@ -211,7 +215,7 @@ class FastReader:
         held, values = self._get.pointers(("SCIProwGetCols", "SCIProwGetVals"), items)
         value = self._get.join(values, counts, np.float64)
         held = self._get.join(held, counts, np.int64)
-        at = self._get.wholes(("SCIPcolGetLPPos",), (held.ctypes.data, len(held)))[0]
+        at = self._get.wholes(("SCIPcolGetLPPos",), (address(held), len(held)))[0]
         row_of = np.repeat(np.arange(items[1]), counts)
         key = row_of * width + at
         if np.any(key[1:] < key[:-1]):

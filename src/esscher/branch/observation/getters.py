@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from esscher.branch.observation.library import ScipLibrary, scip_library
 from esscher.branch.observation.loops import Loops, compiled_loops
 
-__all__ = ["COLUMN_REALS", "COLUMN_WHOLES", "ROW_REALS", "ROW_WHOLES", "Getters"]
+__all__ = ["COLUMN_REALS", "COLUMN_WHOLES", "ROW_REALS", "ROW_WHOLES", "Getters", "address"]
 
 COLUMN_REALS = ("SCIPcolGetObj", "SCIPcolGetLb", "SCIPcolGetUb", "SCIPcolGetPrimsol")
 COLUMN_WHOLES = ("SCIPcolGetIndex", "SCIPcolGetAge", "SCIPcolGetBasisStatus")
@@ -41,8 +41,15 @@ Items = tuple[int, int]
 """Address of an array of pointers, and their number."""
 
 
+def address(values: NDArray[Any]) -> int:
+    """Where the values of an array stand."""
+    return int(values.__array_interface__["data"][0])
+
+
 class Getters:
     """Reads getters by name. Pointers are good while SCIP leaves its LP as it is.
+
+    Arrays are good until the same names are read again: they are written over.
 
     Raises:
         MissingExtra: if pyscipopt or llvmlite is not installed.
@@ -53,7 +60,8 @@ class Getters:
         library = library or scip_library()
         self._loops = loops or compiled_loops()
         self._tables = {names: library.addresses(names) for names in _LISTED}
-        self._places = {names: table.ctypes.data for names, table in self._tables.items()}
+        self._places = {names: address(table) for names, table in self._tables.items()}
+        self._kept: dict[tuple[str, ...], tuple[NDArray[Any], int]] = {}
         self._single = {name: library.call(name, kind, 1) for name, kind in _SINGLE.items()}
 
     def single(self, name: str, scip: int) -> int:
@@ -76,13 +84,17 @@ class Getters:
     def join(self, blocks: Words, lengths: Shorts, kind: Any) -> NDArray[Any]:
         """What stands in blocks of 8 byte words, one after another; lengths in words."""
         joined = np.empty(int(lengths.sum()), dtype=kind)
-        self._loops.join(blocks.ctypes.data, lengths.ctypes.data, len(lengths), joined.ctypes.data)
+        self._loops.join(address(blocks), address(lengths), len(lengths), address(joined))
         return joined
 
     def _read(
         self, loop: Any, kind: Any, names: tuple[str, ...], items: Items, contexts: tuple[int, ...]
     ) -> NDArray[Any]:
         place, count = items
-        out = np.empty((len(names), count), dtype=kind)
-        loop(self._places[names], len(names), *contexts, place, count, out.ctypes.data)
+        out, written = self._kept.get(names, (None, 0))
+        if out is None or out.shape[1] != count:
+            out = np.empty((len(names), count), dtype=kind)
+            written = address(out)
+            self._kept[names] = out, written
+        loop(self._places[names], len(names), *contexts, place, count, written)
         return out

@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from esscher.errors import ConfigError
 from esscher.kit.require import require
 
 __all__ = ["Loops", "compiled_loops"]
@@ -54,6 +55,7 @@ def compiled_loops() -> Loops:
 
     Raises:
         MissingExtra: if llvmlite, which numba brings, is not installed.
+        ConfigError: if it cannot compile for this machine.
     """
     ir: Any = require("llvmlite.ir", EXTRA)
     binding: Any = require("llvmlite.binding", EXTRA)
@@ -70,7 +72,10 @@ def compiled_loops() -> Loops:
         _write_getters(ir, module, name, result, contexts)
         counts[name] = 5 + contexts
     _write_join(ir, module)
-    engine = _machine_code(binding, str(module))
+    try:
+        engine = _machine_code(binding, str(module))
+    except RuntimeError as error:
+        raise ConfigError(f"llvmlite could not compile for this machine: {error}") from error
     calls = {
         name: ctypes.PYFUNCTYPE(None, *[ctypes.c_int64] * count)(engine.get_function_address(name))
         for name, count in counts.items()

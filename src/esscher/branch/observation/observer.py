@@ -84,16 +84,18 @@ class NodeObserver:
         )
 
     def _read(self, model: Any) -> LpGraph:
-        graph = self._reader.read(model)
-        if not self._checked:
-            self._checked = True
-            reader = ReferenceReader()
-            wanted = reader.read(model)
-            difference = _difference(graph, wanted)
-            if difference:
-                self._reader, self.reason = reader, difference
-                return wanted
-        return graph
+        if self._checked:
+            return self._reader.read(model)
+        self._checked = True
+        reader = ReferenceReader()
+        wanted = reader.read(model)
+        try:
+            self.reason = _difference(self._reader.read(model), wanted)
+        except Exception as error:  # as in `make_observer`
+            self.reason = str(error)
+        if self.reason:
+            self._reader = reader
+        return wanted
 
 
 def make_observer(
