@@ -227,6 +227,22 @@ def test_what_is_not_finite_stops_it_before_the_step():
         assert torch.equal(p, old)
 
 
+@pytest.mark.parametrize("edges", ["affine", "legacy"])
+@pytest.mark.parametrize("features", ["gasse19", "retro43"])
+def test_every_architecture_learns(features, edges):
+    network = NetworkConfig(width=8, features=features, edges=edges)
+    memory = memory_of(two(), [2, 1], [-3.0, -1.0], [1, -1])
+    state = dqn.init(network, QUICK, Streams(9))
+    config = dataclasses.replace(QUICK, lr=1e-2)
+    before = [p.detach().clone() for p in state.parameters]
+    batch = memory._at(np.arange(2), np.ones(2), features)
+    loss = [dqn.step(state, batch, config).loss for _ in range(80)]
+    assert loss[-1] < 0.5 * loss[0]
+    still = [torch.equal(p, b) for p, b in zip(state.parameters, before, strict=True)]
+    # A coefficient normalised alone is zero, and so is the slope along its gain.
+    assert sum(still) <= (edges == "legacy")
+
+
 def test_the_learning_rate_is_that_of_the_step():
     moved = []
     for lr in (1e-4, 1e-2):
