@@ -103,3 +103,23 @@ def test_what_cannot_be_scored_is_an_error(implementation):
         Scorer(network(), implementation).scores(seen)
     with pytest.raises(ConfigError, match="implementation"):
         Scorer(network(), "quick")
+
+
+@needs_numba
+def test_where_nothing_can_be_cached_the_loops_still_compile(monkeypatch):
+    import numba
+
+    njit, asked = numba.njit, []
+
+    def refusing(cache=False, **options):
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(numba, "njit", refusing)
+    found = kernels.compiled.__wrapped__()
+    x = np.array([[1, -1]], np.float32)
+    found.leaky(x, np.zeros(2, np.float32))
+    assert x[0] == pytest.approx([1, -0.01])
+    assert asked == [True, False]

@@ -52,14 +52,19 @@ class Kernels(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def compiled() -> Kernels | None:
-    """The loops, or None without numba. Machine code is kept on disk between processes."""
+    """The loops, or None without numba. Machine code is kept on disk where that can be."""
     if importlib.util.find_spec("numba") is None:
         return None
     numba: Any = require("numba", "fast")
     # NaN and infinities keep their meaning: only the order of sums is free.
     free = {"reassoc", "contract", "nsz", "arcp"}
-    compile_: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=free)
-    return Kernels(*map(compile_, (_forward, _backward, _standardise, _leaky)))
+    options = {"nogil": True, "error_model": "numpy", "fastmath": free}
+    loops = (_forward, _backward, _standardise, _leaky)
+    try:
+        return Kernels(*map(numba.njit(cache=True, **options), loops))
+    except RuntimeError:
+        # Neither beside this file nor in the user's cache can anything be written.
+        return Kernels(*map(numba.njit(**options), loops))
 
 
 def _forward(ends: Ends, norm: Norm, edges: Edges, total: Floats) -> None:

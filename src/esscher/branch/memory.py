@@ -123,11 +123,14 @@ class Memory:
         _check(observations, place, rows, numbers)
         used = np.unique(np.concatenate(rows))
         kept = {int(d): self._compact(observations[d]) for d in used if d >= 0}
+        spots = np.empty(len(rows[0]), np.int64)
         for i, (d, after) in enumerate(zip(*(row.tolist() for row in rows), strict=True)):
-            spot = self._add(kept[d], kept[after] if after >= 0 else None)
-            self._numbers["action"][spot] = place[d]
-            self._numbers["reward"][spot] = numbers[0][i]
-            self._numbers["discount"][spot] = numbers[1][i] if after >= 0 else 0.0
+            spots[i] = self._add(kept[d], kept[after] if after >= 0 else None)
+        self._numbers["action"][spots] = place[rows[0]]
+        self._numbers["reward"][spots] = numbers[0]
+        self._numbers["discount"][spots] = np.where(rows[1] >= 0, numbers[1], 0.0)
+        if self._tree is not None:
+            self._tree[spots] = np.full(len(spots), self._highest)
 
     def sample(
         self, batch: int, rng: np.random.Generator, features: FeatureSet, *, updates: int = 0
@@ -219,8 +222,6 @@ class Memory:
             self._next.append(following)
         else:
             self._state[spot], self._next[spot] = state, following
-        if self._tree is not None:
-            self._tree[np.array([spot])] = np.array([self._highest])
         self._spot = (spot + 1) % self.capacity
         return spot
 

@@ -140,10 +140,10 @@ def step(state: DQNState, batch: TransitionBatch, config: DQNConfig) -> DQNInfo:
     value = check_finite(loss, "loss of Q", state.done)
     state.rate(config.lr)
     state.optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    nn.utils.clip_grad_value_(state.network.parameters(), config.clip)
+    state.differentiate(loss)
+    nn.utils.clip_grad_value_(state.parameters, config.clip)
     state.optimiser.step()
-    polyak(list(state.target.parameters()), list(state.network.parameters()), config.tau)
+    polyak(list(state.target.parameters()), list[Tensor](state.parameters), config.tau)
     state.done += 1
     error = (wanted - q.detach()).cpu().numpy()
     return DQNInfo(value, float(q.detach().mean()), float(wanted.mean()), error)

@@ -164,7 +164,7 @@ def step(state: ImitationState, samples: Sequence[Sample]) -> ImitationInfo:
     value = check_finite(loss, "cross-entropy", state.done)
     state.rate(state.lr)
     state.optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    state.differentiate(loss)
     state.optimiser.step()
     state.done += 1
     return ImitationInfo(value, _hits(table.detach(), scores, 1) / len(samples))

@@ -128,7 +128,7 @@ def step(
         part = part / len(decisions)
         loss += check_finite(part, "loss of the policy", state.done)
         entropy += spread / len(decisions)
-        torch.autograd.backward(part)
+        state.differentiate(part)
     state.optimiser.step()
     state.done += 1
     return ReinforceInfo(loss, float(np.mean([d.gain for d in decisions])), entropy)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from esscher.branch.network import BipartiteNetwork, NetworkConfig
 from esscher.kit.runs.seeds import Streams, rng_state, set_rng_state
@@ -29,11 +30,22 @@ class LearnerState:
     optimiser: torch.optim.Optimizer
     rng: np.random.Generator
     done: int
+    parameters: list[nn.Parameter] = field(init=False, repr=False)
+    """The network's."""
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.network.parameters())
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next(self.network.parameters()).device
+        return self.parameters[0].device
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Add a loss's gradient to the parameters'."""
+        slopes = torch.autograd.grad(loss, self.parameters)
+        for parameter, slope in zip(self.parameters, slopes, strict=True):
+            parameter.grad = slope if parameter.grad is None else parameter.grad + slope
 
     def rate(self, lr: float) -> None:
         """Set the learning rate."""
