@@ -140,6 +140,9 @@ class _Looker(scip.Branchrule):
         self.model.branchVar(variables[int(self.rng.integers(count))])
         return {"result": scip.SCIP_RESULT.BRANCHED}
 
+    def branchexecps(self, allowaddcons):
+        return {"result": scip.SCIP_RESULT.DIDNOTRUN}
+
 
 def walk(model, look, *, limit=40, seed=0, again=0):
     """Branch at random and call `look(focus)` at every node; returns how many there were."""

@@ -124,6 +124,30 @@ def test_a_solution_is_shown(reader):
     assert graph.columns[:, C["average_incumbent_value"]].tolist() == [1, 0]
 
 
+def test_implied_integers_are_a_type_of_their_own_unless_binary(reader):
+    program = milp(
+        [1, 5, 1, 1, 5],
+        [[2, 1, 1, 2, 1]],
+        3.5,
+        3.5,
+        high=[3, 3, 1, 1, 3],
+        integer=[True, False, True, True, False],
+    )
+    model = model_of(program)
+    for variable in model.getVars():
+        if variable.name in ("x1", "x3"):
+            model.chgVarType(variable, "IMPLINT")
+    names = []
+
+    def check(focus):
+        names.extend(column.getVar().name for column in focus.model.getLPColsData())
+
+    columns = first_graph(model, reader, check).columns
+    types = dict(zip(names, columns[:, 1:5].argmax(1).tolist(), strict=True))
+    assert types == {"t_x0": 1, "t_x1": 2, "t_x2": 0, "t_x3": 0, "t_x4": 3}
+    assert (columns[:, 1:5].sum(1) == 1).all()
+
+
 def test_ages_are_over_the_solved_lps(reader):
     def check(focus):
         model = focus.model

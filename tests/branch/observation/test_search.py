@@ -27,7 +27,9 @@ def watch(model, **settings):
         node, sibling, best = model.getCurrentNode(), model.getBestSibling(), model.getBestNode()
         said = {
             "D": model.getLowerbound(),
-            "P": model.getUpperbound(),
+            "P": model.getUpperbound()
+            if hasattr(model, "getUpperbound")
+            else model.getPrimalbound(),
             "N": model.getNNodes(),
             "b": node.getLowerbound(),
             "B": None if sibling is None else sibling.getLowerbound(),

@@ -32,11 +32,11 @@ node:
 - average_incumbent_value: SCIP's average over the solutions found; 0 likewise.
 - basis_lower … basis_zero: state in the LP's basis, one of four.
 
-`TREE_FEATURES`, with D and P the lower and upper bound of the tree, D0 and P0 those at the first
-node observed in the solve, b the lower bound of the focus node, B that of its best sibling, and N
-the nodes of the run. SCIP's infinity, 1e20, enters as the number it is: P is 1e20 before the first
-solution. Magnitudes up to 1e-9 count as 0; x / 0 is 0 for x = 0 and else 10 with the sign of x. In
-the end all are clipped to [-10, 10].
+`TREE_FEATURES`, with D and P the lower bound of the tree and the best solution's objective, D0 and
+P0 those at the first node observed in the solve, b the lower bound of the focus node, B that of its
+best sibling, and N the nodes of the run. SCIP's infinity, 1e20, enters as the number it is: P is
+1e20 before the first solution. Magnitudes up to 1e-9 count as 0; x / 0 is 0 for x = 0 and else 10
+with the sign of x. In the end all are clipped to [-10, 10].
 
 - dual_bound_change: |D0 - D| / |D0|.
 - primal_bound_change: |P0 - P| / |P0|.

@@ -112,7 +112,7 @@ class FastReader:
         age = 1 / (model.getNLPs() + AGE_OFFSET)
         single = self._get.single
         items = single("SCIPgetLPCols", scip), single("SCIPgetNLPCols", scip)
-        columns, shown = self._read_columns(scip, items, age, model.getNRuns())
+        columns, shown = self._read_columns(scip, items, age, single("SCIPgetNRuns", scip))
         items = single("SCIPgetLPRows", scip), single("SCIPgetNLPRows", scip)
         rows, sides = self._read_rows(scip, items, age, columns)
         return LpGraph(sides, shown, *rows.edges)

@@ -21,6 +21,7 @@ ROW_REALS = (
 ROW_WHOLES = ("SCIProwGetIndex", "SCIProwGetNLPNonz", "SCIProwGetAge")
 
 _SINGLE = {
+    "SCIPgetNRuns": ctypes.c_int,
     "SCIPgetNLPRows": ctypes.c_int,
     "SCIPgetNLPCols": ctypes.c_int,
     "SCIPgetLPRows": ctypes.c_int64,

@@ -78,9 +78,8 @@ def _column(model: Any, column: Any, norm: float) -> list[float]:
     low, high, value = column.getLb(), column.getUb(), column.getPrimsol()
     has_low, has_high = not model.isInfinity(abs(low)), not model.isInfinity(abs(high))
     incumbent = average = 0.0
-    best = model.getBestSol()
-    if best is not None:
-        incumbent = _known(model, model.getSolVal(best, variable))
+    if model.getNSols() > 0:
+        incumbent = _known(model, model.getSolVal(model.getBestSol(), variable))
         average = _known(model, variable.getAvgSol())
     basis = _BASIS[column.getBasisStatus()]
     return [

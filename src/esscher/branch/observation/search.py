@@ -29,7 +29,7 @@ class TreeReader:
 
     def read(self, model: Any) -> NDArray[np.float32]:
         """[24] float32; the formulae are in `esscher.branch.observation.base`."""
-        dual, primal = model.getLowerbound(), model.getUpperbound()
+        dual, primal = model.getLowerbound(), _upper_bound(model)
         if self._first is None:
             self._first = dual, primal
         first_dual, first_primal = self._first
@@ -67,6 +67,13 @@ def _ratio(above: float, below: float) -> float:
     if abs(above) > _ZERO:
         return math.copysign(TREE_LIMIT, above)
     return 0.0
+
+
+def _upper_bound(model: Any) -> float:
+    """Objective of the best solution in the transformed problem; PySCIPOpt 6.0 has no getter."""
+    if model.getNSols() == 0:
+        return float(model.infinity())
+    return float(model.getSolObjVal(model.getBestSol(), original=False))
 
 
 def _number(node: Any) -> int:
