@@ -1,0 +1,240 @@
+"""Learning to branch: what is learnt in minutes beside other policies, and what each step costs.
+
+Nodes: set covering 165 x 230, SCIP without presolving, cuts, propagation and heuristics; every
+learner with the same CPU time on one core, geometric means over held-out instances, and ratios over
+pairs of solves. Speed: a node's observation beside PySCIPOpt's own, a decision of the network, and
+a step of the environment beside that of gyozas where it is installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from _harness import Numbers, Spread, Timing, interleaved, interval, main, note, ratio, timed
+
+from esscher.branch.callback import Limits
+from esscher.branch.config import configuration
+from esscher.branch.env import BranchingEnv, GraphSize
+from esscher.branch.evaluate import evaluate
+from esscher.branch.focus import Focus
+from esscher.branch.graph_policy import save_policy
+from esscher.branch.instances.kind import instance
+from esscher.branch.instances.sizes import named
+from esscher.branch.network import BipartiteNetwork, NetworkConfig
+from esscher.branch.observation.observer import make_observer
+from esscher.branch.policies import MostInfeasible
+from esscher.branch.problems import problems_of
+from esscher.branch.serving import Scorer
+from esscher.branch.settings import configure
+from esscher.branch.solve import solve
+from esscher.branch.summary import summarise
+from esscher.branch.training import fit
+
+PROBLEM = "setcover-165x230"
+LEARNERS: dict[str, dict[str, Any]] = {
+    "retro": {},
+    "imitation": {"imitation__chance": 0.3},
+    "fmsts": {},
+    "original": {},
+}
+SHOWN = {True: ("retro", "imitation"), False: tuple(LEARNERS)}
+MINUTES = {True: 1.5, False: 10.0}
+SEEDS = {True: range(1), False: range(3)}
+INSTANCES = {True: 30, False: 100}
+PLAIN = ("random", "pseudocost", "strong", "pscost")
+ROUNDS = {True: 5, False: 9}
+SIZES = ("setcover-165x230", "setcover-500x1000")
+RANDOM_SEED = 7
+
+
+def measure(quick: bool) -> Numbers:
+    return observing() | deciding() | stepping(quick) | nodes(quick)
+
+
+def nodes(quick: bool) -> Numbers:
+    """Every learner from nothing, then all policies on the same held-out instances."""
+    found: Numbers = {}
+    problems = problems_of(PROBLEM, INSTANCES[quick], 1)
+    per_seed: dict[str, list[float]] = {}
+    for seed in SEEDS[quick]:
+        policies: dict[str, str] = {name: name for name in PLAIN}
+        for method in SHOWN[quick]:
+            folder = Path("runs") / "benchmark-branch" / f"{method}-{seed}"
+            learnt(method, seed, MINUTES[quick], folder)
+            policies[method] = str(folder)
+        summaries = summarise(evaluate(policies, problems), "random", rng=np.random.default_rng(0))
+        for name, summary in summaries.items():
+            assert summary.nodes_gmean is not None
+            per_seed.setdefault(f"nodes: {name}", []).append(summary.nodes_gmean.mean)
+            note(f"  seed {seed}, {name}: {summary.nodes_gmean.mean:.2f} nodes")
+            if seed == SEEDS[quick][0]:
+                found[f"nodes: {name}"] = interval(summary.nodes_gmean)
+    if len(SEEDS[quick]) > 1:
+        found = {name: Spread.of(values) for name, values in per_seed.items()}
+    pairs = [("retro", "random"), ("retro", "imitation"), ("fmsts", "retro"), ("original", "retro")]
+    pairs += [("imitation", "strong"), ("retro", "pscost")]
+    for above, below in pairs:
+        if f"nodes: {above}" in per_seed:
+            values = zip(per_seed[f"nodes: {above}"], per_seed[f"nodes: {below}"], strict=True)
+            found[f"nodes: {above} / {below}"] = Spread.of(a / b for a, b in values)
+    return found
+
+
+def learnt(method: str, seed: int, minutes: float, folder: Path) -> None:
+    """Train for CPU minutes, so that other work on the machine takes nothing away."""
+    note(f"  {method}, seed {seed}: {minutes:g} CPU minutes")
+    config = configuration(
+        method, budget__minutes=minutes, budget__every=minutes / 8, **LEARNERS[method]
+    )
+    result = fit(config, seed=seed, clock=time.process_time)
+    save_policy(result.network, folder)
+
+
+def observing() -> Numbers:
+    """An observation of the root, in turns with PySCIPOpt's bipartite graph as arrays."""
+    found: Numbers = {}
+    for size in SIZES:
+        times = at_root(size, _observed)
+        found[f"observation, {size}: ms"] = _ms(times["ours"])
+        found[f"observation, {size}: PySCIPOpt / ours"] = ratio(times["PySCIPOpt"], times["ours"])
+    return found
+
+
+def _observed(focus: Focus) -> dict[str, list[Timing]]:
+    observer = make_observer("retro43")
+    observer.begin(focus.model)
+    observer.observe(focus)
+
+    def theirs() -> None:
+        for part in focus.model.getBipartiteGraphRepresentation()[:3]:
+            np.array(part, dtype=np.float32)
+
+    cases = {"ours": lambda: observer.observe(focus), "PySCIPOpt": theirs}
+    return interleaved({name: _repeated(work, 20) for name, work in cases.items()}, 5)
+
+
+def deciding() -> Numbers:
+    """Scores of the root's candidates by a network of 64 units."""
+    return {f"decision, {size}: ms": _ms(at_root(size, _decided)) for size in SIZES}
+
+
+def _decided(focus: Focus) -> list[Timing]:
+    observer = make_observer("retro43")
+    observer.begin(focus.model)
+    seen = observer.observe(focus)
+    config = NetworkConfig("retro43", 64)
+    scorer = Scorer(BipartiteNetwork(config, rng=torch.Generator().manual_seed(0)))
+    scorer.scores(seen)
+    work = _repeated(lambda: scorer.scores(seen), 50)
+    return [work() for _ in range(7)]
+
+
+def stepping(quick: bool) -> Numbers:
+    """Steps of an episode of random actions with observations, in turns with gyozas."""
+    kind = named(PROBLEM)
+    numbers = [i for i in range(60) if decisions(i) >= 10][:6]
+    cases = {"ours": lambda: timed(lambda: own_episodes(kind, numbers))}
+    try:
+        import gyozas  # noqa: F401
+    except ImportError:
+        note("  gyozas is not installed; its environment is not timed")
+    else:
+        cases["gyozas"] = lambda: timed(lambda: their_episodes(kind, numbers))
+    for case in cases.values():
+        case()
+    times = interleaved(cases, ROUNDS[quick])
+    found = {f"step, {name}: ms": _ms(rounds, "wall") for name, rounds in times.items()}
+    if "gyozas" in times:
+        found["step, gyozas / ours"] = ratio(times["gyozas"], times["ours"], "wall")
+    return found
+
+
+def decisions(number: int) -> int:
+    model = instance(named(PROBLEM), 1, number).to_scip()
+    configure(model, "bare", seed=0)
+    return solve(model, MostInfeasible()).decisions
+
+
+def own_episodes(kind: Any, numbers: list[int]) -> float:
+    env = BranchingEnv(
+        lambda i: instance(kind, 1, i).to_scip(),
+        GraphSize(rows=165, columns=230, edges=2000),
+        make_observer("gasse19"),
+    )
+    rng, steps = np.random.default_rng(RANDOM_SEED), 0
+    for number in numbers:
+        _, info = env.reset(options={"instance": number})
+        done = False
+        while not done:
+            action = int(rng.choice(np.flatnonzero(info["action_mask"])))
+            _, _, terminated, truncated, info = env.step(action)
+            done, steps = terminated or truncated, steps + 1
+    env.close()
+    return steps
+
+
+def their_episodes(kind: Any, numbers: list[int]) -> float:
+    from gyozas.environment import Environment
+    from gyozas.observations import NodeBipartiteEcole
+
+    def models() -> Iterator[Any]:
+        for number in numbers:
+            model = instance(kind, 1, number).to_scip()
+            configure(model, "bare", seed=0)
+            yield model
+
+    env = Environment(models(), NodeBipartiteEcole())
+    rng, steps = np.random.default_rng(RANDOM_SEED), 0
+    for _ in numbers:
+        _, actions, _, done, _ = env.reset()
+        while not done:
+            _, actions, _, done, _ = env.step(rng.choice(actions))
+            steps += 1
+    env.close()
+    return steps
+
+
+def at_root(size: str, look: Callable[[Focus], Any]) -> Any:
+    """What a function gives at the first decision of a solve, which then ends."""
+
+    class Once:
+        found: Any = None
+
+        def begin(self, model: Any) -> None:
+            pass
+
+        def choose(self, focus: Focus) -> int:
+            self.found = look(focus)
+            return 0
+
+    once = Once()
+    model = instance(named(size), 1, 3).to_scip()
+    configure(model, "bare", seed=0)
+    solve(model, once, limits=Limits(max_decisions=1, stop=True))
+    return once.found
+
+
+def _repeated(work: Callable[[], Any], count: int) -> Callable[[], Timing]:
+    def units() -> float:
+        for _ in range(count):
+            work()
+        return count
+
+    return lambda: timed(units)
+
+
+def _ms(times: list[Timing], clock: str = "cpu") -> Spread:
+    return Spread.of(1e3 * getattr(t, clock) for t in times)
+
+
+if __name__ == "__main__":
+    sys.exit(main("branch", __doc__, measure))
