@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from esscher.branch.callback import Limits
 from esscher.branch.focus import Focus
+from esscher.branch.graphs import FeatureSet
 from esscher.branch.learners.imitation import Sample, usable
 from esscher.branch.network import BipartiteNetwork, NetworkConfig
 from esscher.branch.observation.base import Observation, Observer
-from esscher.branch.observation.observer import make_observer
+from esscher.branch.observation.observer import NodeObserver, make_observer
 from esscher.branch.policies import Pseudocost
 from esscher.branch.problems import Problem
 from esscher.branch.recorder import Recorder
@@ -178,7 +180,7 @@ def play(task: PlayTask) -> Episode:
     rng = Streams(setting.seed).numpy("playing", number)
     model = task.problem.model()
     configure(model, setting.settings, selector=setting.selector, seed=number)
-    observer = make_observer(setting.network.features)
+    observer = _observer(setting.network.features)
     limits = Limits(max_decisions=setting.max_decisions, stop=True)
     if setting.draws == "expert":
         asking = Asking(observer, task.chance, rng)
@@ -191,6 +193,12 @@ def play(task: PlayTask) -> Episode:
     exploring = Exploring(scorer.scores, observer, task.chance, rng, softmax=softmax)
     result = solve(model, exploring, limits=limits, recorder=Recorder())
     return _episode(number, result, exploring.observations, exploring.chosen, [])
+
+
+@functools.cache
+def _observer(features: FeatureSet) -> NodeObserver:
+    """One for all solves of a process: the first node it sees is read twice, to check it."""
+    return make_observer(features)
 
 
 def _scorer(config: NetworkConfig, weights: dict[str, torch.Tensor]) -> Scorer:

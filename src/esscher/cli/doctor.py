@@ -19,7 +19,7 @@ EXTRAS = {
     "data": ("pooch",),
     "rl": ("gymnasium", "h5py", "mujoco"),
     "milp": ("highspy", "pyscipopt"),
-    "fast": ("numba",),
+    "fast": ("llvmlite", "numba"),
     "ray": ("ray",),
     "vllm": ("vllm",),
 }
