@@ -133,12 +133,9 @@ def test_the_same_seed_gives_the_same_fit_and_another_one_another():
 
 
 def test_workers_play_a_round_ahead_and_give_the_same_fit_every_time():
-    fits = []
-    for _ in range(2):
-        with open_pool("processes:2") as pool:
-            fits.append(
-                fit(small("retro", budget__episodes=6), seed=3, pool=pool).network.state_dict()
-            )
+    config = small("retro", budget__episodes=6)
+    with open_pool("processes:2") as pool:
+        fits = [fit(config, seed=3, pool=pool).network.state_dict() for _ in range(2)]
     assert all(torch.equal(fits[0][k], fits[1][k]) for k in fits[0])
 
 
