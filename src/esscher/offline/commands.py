@@ -37,6 +37,7 @@ from esscher.offline.training import fit as fit_policy
 __all__ = ["collect", "compare", "demo", "evaluate", "fit", "inspect", "mix"]
 
 POLICY = "policy"
+POLICIES = "policies"
 
 
 def demo(config: DemoOptions, output: Output) -> dict[str, Any]:
@@ -49,11 +50,19 @@ def demo(config: DemoOptions, output: Output) -> dict[str, Any]:
 def collect(config: CollectOptions, output: Output) -> dict[str, Any]:
     """Train behaviour policies of several levels and write what they do."""
     name = config.dataset or f"{config.env.lower().replace('-', '')}-v0"
-    if (config.root / name).exists():
-        raise ConfigError(f"{config.root / name} exists; choose another name with --dataset")
-    dataset = collect_data(config, output.say)
-    path = dataset.save(config.root, name)
-    return _told(dataset, path)
+    folder = config.root / name
+    if (folder / "data").exists():
+        raise ConfigError(f"{folder} exists; choose another name with --dataset")
+    keep = folder / POLICIES
+    with output.progress(config.train_steps, "behaviour policy") as progress:
+        dataset = collect_data(
+            config,
+            keep,
+            say=output.say,
+            on_step=lambda done, seen: progress.update(done - progress.done, **seen),
+        )
+    told = _told(dataset, dataset.save(config.root, name))
+    return told | ({"behaviour_policies": str(keep)} if keep.exists() else {})
 
 
 def mix(*data: Path, config: MixOptions) -> dict[str, Any]:

@@ -8,6 +8,8 @@ Which policy acted is the attribute `policy_id` of a group, which Minari passes 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,29 +63,27 @@ def write_minari(
     name, dash, version = dataset_id.rpartition("-v")
     if not name or not dash or not version.isdecimal() or ".." in dataset_id:
         raise ConfigError(f"a data set id looks like pendulum/mixed-v0, got {dataset_id!r}")
-    if folder.exists():
+    if (folder / "data").exists():
         raise ConfigError(f"{folder} exists; choose another id or remove it")
     episodes = list(transitions.episodes())
-    data = folder / "data"
+    # Under another name until it is whole: a reader never sees half a data set.
+    data = folder / f".data.{os.getpid()}.part"
     data.mkdir(parents=True)
-    with h5py.File(data / _FILE, "w") as file:
-        for number, episode in enumerate(episodes):
-            _write_episode(file.create_group(f"episode_{number}"), number, episode)
-    d, m = transitions.obs.shape[1], transitions.action.shape[1]
-    bounds = (np.broadcast_to(np.asarray(b, dtype=np.float32), (m,)) for b in (low, high))
-    metadata = {
-        "total_episodes": len(episodes),
-        "total_steps": len(transitions),
-        "data_format": "hdf5",
-        "observation_space": _box([-np.inf] * d, [np.inf] * d),
-        "action_space": _box(*(bound.tolist() for bound in bounds)),
-        "dataset_id": dataset_id,
-        "minari_version": "0.5.0",
-        "dataset_size": round((data / _FILE).stat().st_size / 1e6, 3),
-        "policies": list(policies),
-        **({} if env_id is None else {"env_id": env_id}),
-    }
-    write_json(data / "metadata.json", metadata)
+    try:
+        with h5py.File(data / _FILE, "w") as file:
+            for number, episode in enumerate(episodes):
+                _write_episode(file.create_group(f"episode_{number}"), number, episode)
+        own = {"policies": list(policies)} | ({} if env_id is None else {"env_id": env_id})
+        size = round((data / _FILE).stat().st_size / 1e6, 3)
+        metadata = _metadata(dataset_id, transitions, low, high)
+        write_json(
+            data / "metadata.json",
+            metadata | {"total_episodes": len(episodes), "dataset_size": size} | own,
+        )
+        data.rename(folder / "data")
+    except BaseException:
+        shutil.rmtree(data, ignore_errors=True)
+        raise
     namespace = folder.parent
     while namespace != root:
         write_json(namespace / "namespace_metadata.json", {})
@@ -192,6 +192,21 @@ def read_flat(path: Path, *, policy_id: int = 0) -> Transitions:
             raise
         raise DataError(f"cannot read {path}: {error}") from error
     return from_flat(columns, policy_id=policy_id)
+
+
+def _metadata(
+    dataset_id: str, transitions: Transitions, low: ArrayLike, high: ArrayLike
+) -> dict[str, Any]:
+    d, m = transitions.obs.shape[1], transitions.action.shape[1]
+    bounds = (np.broadcast_to(np.asarray(b, dtype=np.float32), (m,)) for b in (low, high))
+    return {
+        "total_steps": len(transitions),
+        "data_format": "hdf5",
+        "observation_space": _box([-np.inf] * d, [np.inf] * d),
+        "action_space": _box(*(bound.tolist() for bound in bounds)),
+        "dataset_id": dataset_id,
+        "minari_version": "0.5.0",
+    }
 
 
 def _box(low: Sequence[float], high: Sequence[float]) -> str:
