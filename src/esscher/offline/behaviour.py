@@ -28,7 +28,8 @@ LEVELS = ("random", "medium", "expert")
 LEAST_WARMUP = 1000
 """Fewest environment steps of uniform actions before training begins."""
 LOOKS = 20
-EPISODES = 5
+EPISODES = 10
+"""Of a look: of fewer the best look is often the luckiest."""
 _INDEX = "levels.json"
 
 Floats = NDArray[np.float32]
@@ -60,8 +61,7 @@ def train_behaviour(
 
     The expert is the policy of the highest evaluated return; medium is the first whose return is at
     least half way from the random policy's to it. Actions are uniform in the first thirtieth
-    of the steps, 1000 at least. Observations are not standardised: the first ones of a task
-    that ends early say little of those a better policy sees.
+    of the steps, 1000 at least; what they meet standardises the observations.
 
     Args:
         env: one copy.
@@ -85,12 +85,15 @@ def train_behaviour(
     uniform = random_policy(env, streams.numpy("warm-up"))
     state = td3.init(env.obs_dim, m, config, streams)
     acting = ActorPolicy(state.actor, Standardiser.identity(env.obs_dim), action_map)
-    explorer = noisy(acting, env, 0.1, streams.numpy("exploration"))
+    rng = streams.numpy("exploration")
     looks = {round(i) for i in np.linspace(warmup, steps, LOOKS + 1)[1:]}
     seen: list[tuple[float, dict[str, Any]]] = []
     obs = env.reset()
     for done in range(1, steps + 1):
-        obs = _explore(env, obs, uniform if done <= warmup else explorer, replay, action_map)
+        explorer = uniform if done <= warmup else noisy(acting, env, 0.1, rng)
+        obs = _explore(env, obs, explorer, replay, acting)
+        if done == warmup:
+            acting.standardiser = _restandardised(replay)
         if done > warmup:
             td3.step(state, replay.sample(config.batch, state.rng), config)
         told: dict[str, Any] = {}
@@ -142,18 +145,27 @@ def load_levels(folder: Path, env: str) -> Levels:
 
 
 def _explore(
-    env: BatchEnv, obs: Floats, policy: Policy, replay: Replay, action_map: ActionMap
+    env: BatchEnv, obs: Floats, policy: Policy, replay: Replay, maps: ActorPolicy
 ) -> Floats:
     action = policy(obs)
     step = env.step(action)
     replay.add(
-        torch.from_numpy(obs),
-        action_map.to_unit(torch.from_numpy(action)),
+        maps.standardiser(torch.from_numpy(obs)),
+        maps.action_map.to_unit(torch.from_numpy(action)),
         torch.from_numpy(step.reward),
-        torch.from_numpy(step.next_obs),
+        maps.standardiser(torch.from_numpy(step.next_obs)),
         torch.from_numpy(step.terminated),
     )
     return step.obs
+
+
+def _restandardised(replay: Replay) -> Standardiser:
+    """Statistics of the rows so far, which are rewritten in them."""
+    rows, d, m = replay.rows[: len(replay)], replay.obs_dim, replay.action_dim
+    statistics = Standardiser.fit(rows[:, :d].numpy())
+    rows[:, :d] = statistics(rows[:, :d])
+    rows[:, d + m : 2 * d + m] = statistics(rows[:, d + m : 2 * d + m])
+    return statistics
 
 
 def _evaluated(env: BatchEnv, policy: Policy) -> float:

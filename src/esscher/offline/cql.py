@@ -164,6 +164,10 @@ class ConservativeQ:
         values = self._critic(torch.cat([spread, draws], 2).view(3 * b * k, -1))
         return torch.stack([soft_maximum(v.view(b, 3 * k), log_prob) for v in values])
 
+    def q(self, pair: Tensor) -> Tensor:
+        """[B] the first critic's values of pairs [B, d + m]."""
+        return self._critic.q1(pair)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step needs but the data."""
         return {name: part.state_dict() for name, part in self._modules().items()} | {

@@ -48,6 +48,10 @@ class Learner(Protocol):
         """One gradient step; what it saw, by name."""
         ...
 
+    def q(self, pair: Tensor) -> Tensor | None:
+        """[B] the first critic's values of pairs [B, d + m]; None where there is no critic."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step needs but the data."""
         ...
@@ -130,6 +134,10 @@ class TD3Offline:
         return {"critic_loss": info.critic_loss, "q": info.q, "actor_loss": info.actor_loss} | (
             self._seen if info.actor_loss is not None else {}
         )
+
+    def q(self, pair: Tensor) -> Tensor:
+        """[B] the first critic's values of pairs [B, d + m]."""
+        return self.state.critic.q1(pair)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step needs but the data."""
@@ -278,6 +286,10 @@ class Cloning:
         value = move_actor(loss, self._actor, self._optimiser, self._done)
         self._done += 1
         return {"actor_loss": value}
+
+    def q(self, pair: Tensor) -> None:
+        """None: cloning values nothing."""
+        del pair
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step needs but the data."""
