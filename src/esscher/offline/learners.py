@@ -107,6 +107,8 @@ class TD3Offline:
     def __init__(self, config: OfflineConfig, data: Prepared, seed: int) -> None:
         if config.needs_density and data.density is None:
             raise ConfigError("these data were prepared without a density; prepare them with this")
+        if config.critic_penalty > 0 and config.regulariser == "mse" and data.next_action is None:
+            raise ConfigError("these data were prepared without a critic penalty's next actions")
         streams = Streams(seed)
         self.config, self.data = config, data
         self.state = td3.init(data.replay.obs_dim, data.replay.action_dim, config.td3, streams)
@@ -216,6 +218,8 @@ class TD3Offline:
             raise ConfigError("critic_penalty needs a regulariser; set it to 0")
         rows = view.batch.rows
         if config.regulariser == "mse":
+            assert data.next_action is not None
+            assert data.next_known is not None
             gap = self._reduced((view.action - data.next_action[rows]).square())
             return config.critic_penalty * gap * data.next_known[rows]
         nll = -self._density.log_prob(view.batch.next_obs, view.action) / view.action.shape[1]

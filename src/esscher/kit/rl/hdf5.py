@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from esscher.errors import ConfigError, DataError
 from esscher.kit.require import require
-from esscher.kit.rl.transitions import Episode, Transitions, join_episodes
+from esscher.kit.rl.transitions import Episode, Transitions, stack_episodes
 from esscher.kit.runs.files import read_json, write_json
 
 __all__ = ["from_flat", "read_flat", "read_minari", "write_minari"]
@@ -113,8 +113,9 @@ def read_minari(folder: Path) -> tuple[Transitions, dict[str, Any]]:
         names.sort(key=lambda name: int(name.removeprefix("episode_")))
         if not names:
             raise DataError(f"{path} holds no episodes")
-        episodes = [_read_episode(file[name], f"{path}:{name}") for name in names]
-    return join_episodes(episodes), metadata
+        lengths = [len(_array(file[name], "actions", f"{path}:{name}")) for name in names]
+        episodes = (_read_episode(file[name], f"{path}:{name}") for name in names)
+        return stack_episodes(episodes, lengths), metadata
 
 
 def from_flat(columns: Mapping[str, ArrayLike], *, policy_id: int = 0) -> Transitions:
@@ -230,13 +231,12 @@ def _write_episode(group: Any, number: int, episode: Episode) -> None:
 
 def _read_episode(group: Any, where: str) -> Episode:
     names = ("observations", "actions", "rewards", "terminations", "truncations")
-    columns: dict[str, NDArray[Any]] = {}
-    for name in names:
-        if name not in group or not hasattr(group[name], "shape"):
-            raise DataError(
-                f"{where} has no array {name!r}; only vector observations and actions are read"
-            )
-        columns[name] = group[name][()]
+    columns: dict[str, NDArray[Any]] = {name: _array(group, name, where)[()] for name in names}
+    steps = len(columns["actions"])
+    expected = {name: steps + (name == "observations") for name in names}
+    for name, rows in expected.items():
+        if len(columns[name]) != rows or rows == 0:
+            raise DataError(f"{where}/{name} has {len(columns[name])} rows, expected {rows}")
     for name in names[3:]:
         if bool(columns[name][:-1].any()):
             raise DataError(f"{where}/{name} is set before the last step")
@@ -248,3 +248,11 @@ def _read_episode(group: Any, where: str) -> Episode:
         bool(columns["truncations"][-1]),
         int(group.attrs.get("policy_id", 0)),
     )
+
+
+def _array(group: Any, name: str, where: str) -> Any:
+    if name not in group or not hasattr(group[name], "shape"):
+        raise DataError(
+            f"{where} has no array {name!r}; only vector observations and actions are read"
+        )
+    return group[name]
