@@ -76,5 +76,5 @@ def test_data_prepared_for_less_are_refused():
         make_learner(configuration("rebrac"), plain, 0)
     with pytest.raises(ConfigError, match="without a density"):
         make_learner(configuration("td3_rkl"), plain, 0)
-    assert prepare(configuration("rebrac"), dataset, 0).next_action is not None
+    assert prepare(configuration("rebrac", td3__batch=32), dataset, 0).next_action is not None
     assert replace(plain, density=None).next_known is None
