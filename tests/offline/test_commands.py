@@ -94,7 +94,7 @@ def test_ctrl_c_and_resume_end_in_the_same_policy_bit_for_bit(call, data, tmp_pa
         return own(learner)
 
     monkeypatch.setattr(TD3Offline, "step", stopped)
-    code, told = call("fit", data, *QUICK, "--episodes", "2", "--evaluations", "4", "--name", "cut")
+    code, _ = call("fit", data, *QUICK, "--episodes", "2", "--evaluations", "4", "--name", "cut")
     assert code == 130
     (run,) = (path for path in (tmp_path / "runs").iterdir() if "_cut_" in path.name)
     assert Record(run).status() == "interrupted"

@@ -142,5 +142,5 @@ def test_a_file_of_discrete_actions_is_refused_by_its_field(tmp_path):
     metadata = path / "data" / "metadata.json"
     told = json.loads(metadata.read_text())
     metadata.write_text(json.dumps(told | {"action_space": '{"type": "Discrete", "n": 3}'}))
-    with pytest.raises(ConfigError, match="action_space of .* is Discrete"):
+    with pytest.raises(ConfigError, match=r"action_space of .* is Discrete"):
         MixedDataset.load(path)

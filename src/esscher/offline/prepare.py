@@ -97,9 +97,8 @@ def prepare(
             next_entropy = density.entropy(following, draws, streams.torch("entropy", "next"))
     later = known = None
     if config.critic_penalty > 0 and config.regulariser == "mse":
-        action, found = rows.next_action()
-        later = action_map.to_unit(torch.from_numpy(action)).clamp(-1, 1)
-        known = torch.from_numpy(found)
+        next_action, next_known = (torch.from_numpy(column) for column in rows.next_action())
+        later, known = action_map.to_unit(next_action).clamp(-1, 1), next_known
     return Prepared(
         replay, standardiser, action_map, density, report, entropy, next_entropy, later, known
     )
