@@ -5,10 +5,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from esscher.cli import main
+from esscher.kit.rl.policy import load_policy
 from esscher.kit.runs.record import Record
 from esscher.offline import study
+from esscher.offline.learners import TD3Offline
 
 h5py = pytest.importorskip("h5py")
 QUICK = ["--steps", "40", "--width", "16", "--batch", "32", "--density-steps", "40"]
@@ -79,6 +82,40 @@ def test_a_fit_that_was_stopped_is_continued(call, data):
     code, again = call("fit", "--resume", found["run"])
     assert code == 0
     assert again["last"] == found["last"]
+
+
+def test_ctrl_c_and_resume_end_in_the_same_policy_bit_for_bit(call, data, tmp_path, monkeypatch):
+    _, whole = call("fit", data, *QUICK, "--episodes", "2", "--evaluations", "4")
+    own = TD3Offline.step
+
+    def stopped(learner):
+        if learner.done == 27:
+            raise KeyboardInterrupt
+        return own(learner)
+
+    monkeypatch.setattr(TD3Offline, "step", stopped)
+    code, _ = call("fit", data, *QUICK, "--episodes", "2", "--evaluations", "4", "--name", "cut")
+    assert code == 130
+    (run,) = (path for path in (tmp_path / "runs").iterdir() if "_cut_" in path.name)
+    assert Record(run).status() == "interrupted"
+    monkeypatch.setattr(TD3Offline, "step", own)
+    code, again = call("fit", "--resume", str(run))
+    assert code == 0
+    assert again["last"] == whole["last"]
+    policies = [load_policy(tmp_path / found["run"] / "policy") for found in (whole, again)]
+    for name, tensor in policies[0].state_dict().items():
+        assert torch.equal(tensor, policies[1].state_dict()[name]), name
+
+
+def test_a_report_shows_actions_weights_and_promises(call, data, tmp_path):
+    code, found = call("compare", data, *QUICK, "--methods", "bc", "--methods", "td3_rkl",
+                       "--seeds", "2", "--episodes", "2", "--evaluations", "2")  # fmt: skip
+    assert code == 0
+    page = (tmp_path / found["report"]).read_text(encoding="utf-8")
+    for word in ("over-estimation", "fitted density", "its modes", "weight w(s)", "quantile 0.05"):
+        assert word in page
+    code, found = call("fit", data, *QUICK, "--episodes", "3", "--evaluations", "2")
+    assert found["q_start"]["n"] == found["value_start"]["n"] == 3
 
 
 def test_the_demo_keeps_its_contract(call, tmp_path, monkeypatch):

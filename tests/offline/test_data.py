@@ -1,5 +1,6 @@
 """Mixed data sets: provenance, mixing, files, and what is refused."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -127,3 +128,19 @@ def test_mixes_that_cannot_be_are_refused(parts, error, message):
 def test_data_sets_that_contradict_themselves_are_refused(changes, message):
     with pytest.raises((DataError, ConfigError), match=message):
         replace(dataset(), **changes)
+
+
+def test_no_transitions_are_no_data():
+    rows = dataset().transitions
+    with pytest.raises(DataError, match="reward is empty"):
+        rows.take(np.zeros(len(rows), dtype=bool))
+
+
+def test_a_file_of_discrete_actions_is_refused_by_its_field(tmp_path):
+    pytest.importorskip("h5py")
+    path = dataset().save(tmp_path, "x-v0")
+    metadata = path / "data" / "metadata.json"
+    told = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps(told | {"action_space": '{"type": "Discrete", "n": 3}'}))
+    with pytest.raises(ConfigError, match=r"action_space of .* is Discrete"):
+        MixedDataset.load(path)

@@ -147,8 +147,9 @@ def test_cloning_is_between_the_modes_and_the_reverse_kl_on_the_better(bandit):
     assert found["narrow_return"] >= 0.97
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_step(dataset):
-    config = tiny("td3_bc")
+@pytest.mark.parametrize("name", ["td3_bc", "td3_rkl", "iql", "cql"])
+def test_a_loss_that_is_not_finite_stops_with_its_step(name, dataset):
+    config = tiny(name)
     data = prepare(config, dataset, 0)
     data.replay.rows[:, -2] = torch.nan
     with pytest.raises(NumericsError, match="critic loss is nan after 0 steps"):
@@ -180,6 +181,8 @@ def test_a_constant_reward_near_zero_keeps_the_scale_finite(dataset):
         ("td3_rkl", {"density__held_out": 0.9}, "held_out"),
         ("bc", {"top_share": 0.0}, "top_share"),
         ("iql", {"expectile": 0.3}, "expectile"),
+        ("cql", {"conservative_draws": 0}, "conservative_draws must be >= 1"),
+        ("cql", {"conservative_weight": -1.0}, "conservative_weight must be >= 0"),
     ],
 )
 def test_settings_that_cannot_be_are_named(name, changes, message):

@@ -20,6 +20,7 @@ from esscher.offline.config import OfflineConfig, configuration
 from esscher.offline.coverage import coverage
 from esscher.offline.data import MixedDataset
 from esscher.offline.demo import run_demo
+from esscher.offline.diagnose import StartValue, start_value
 from esscher.offline.options import (
     CollectOptions,
     CompareOptions,
@@ -37,6 +38,7 @@ from esscher.offline.training import fit as fit_policy
 __all__ = ["collect", "compare", "demo", "evaluate", "fit", "inspect", "mix"]
 
 POLICY = "policy"
+POLICIES = "policies"
 
 
 def demo(config: DemoOptions, output: Output) -> dict[str, Any]:
@@ -49,11 +51,19 @@ def demo(config: DemoOptions, output: Output) -> dict[str, Any]:
 def collect(config: CollectOptions, output: Output) -> dict[str, Any]:
     """Train behaviour policies of several levels and write what they do."""
     name = config.dataset or f"{config.env.lower().replace('-', '')}-v0"
-    if (config.root / name).exists():
-        raise ConfigError(f"{config.root / name} exists; choose another name with --dataset")
-    dataset = collect_data(config, output.say)
-    path = dataset.save(config.root, name)
-    return _told(dataset, path)
+    folder = config.root / name
+    if (folder / "data").exists():
+        raise ConfigError(f"{folder} exists; choose another name with --dataset")
+    keep = folder / POLICIES
+    with output.progress(config.train_steps, "behaviour policy") as progress:
+        dataset = collect_data(
+            config,
+            keep,
+            say=output.say,
+            on_step=lambda done, seen: progress.update(done - progress.done, **seen),
+        )
+    told = _told(dataset, dataset.save(config.root, name))
+    return told | ({"behaviour_policies": str(keep)} if keep.exists() else {})
 
 
 def mix(*data: Path, config: MixOptions) -> dict[str, Any]:
@@ -101,8 +111,9 @@ def fit(
     with run:
         result = _fitted(options, settings, dataset, env, seed=options.seed, output=output, run=run)
         save_policy(result.policy, run.path / POLICY)
-        report = fit_report(run, dataset, result)
-        numbers = _numbers(options, result)
+        values = _values(options, result, env, options.seed)
+        report = fit_report(run, dataset, result, values)
+        numbers = _numbers(options, result, values)
         run.finish(numbers)
     return {"report": str(report), "run": str(run.path), **numbers}
 
@@ -138,8 +149,14 @@ def compare(
             for name, results in fits.items()
             if "return" in results[0].history[-1]
         }
-        first = next(iter(checked.values()))[0]
-        report = compare_report(run, first, fits, told)
+        first, settings, env = next(iter(checked.values()))
+        values = {
+            name: [v for seed, r in enumerate(results, options.seed)
+                   if (v := _values(options, r, env, seed)) is not None]
+            for name, results in fits.items()
+        }  # fmt: skip
+        values = {name: found for name, found in values.items() if found}
+        report = compare_report(run, first, fits, told, values)
         run.finish({"methods": told, "policies": first.provenance()})
     return {"report": str(report), "run": str(run.path), "methods": told}
 
@@ -201,12 +218,21 @@ def _last(result: FitResult) -> float:
     return last_k_mean([row["return"]["mean"] for row in result.history], 3)
 
 
-def _numbers(options: FitOptions, result: FitResult) -> dict[str, Any]:
+def _values(options: FitOptions, result: FitResult, env: str, seed: int) -> StartValue | None:
+    if not env:
+        return None
+    gamma = configuration(options.method).td3.gamma
+    copies = env_of(env, min(10, options.episodes), seed)
+    return start_value(result, copies, gamma, options.episodes)
+
+
+def _numbers(options: FitOptions, result: FitResult, values: StartValue | None) -> dict[str, Any]:
     report = result.data.report
     return {
         "method": options.method,
         "steps": result.learner.done,
         "last": {k: v for k, v in result.history[-1].items() if k != "step"},
+        **({} if values is None else {"q_start": values.promised, "value_start": values.kept}),
         **({} if report is None else {"density": report._asdict()}),
     }
 

@@ -51,8 +51,8 @@ class DensityConfig:
 class OfflineConfig:
     """One learner. The actor descends -λ Q + penalty · w(s) · R(s, π(s)), λ = α / mean |Q|."""
 
-    algorithm: Literal["td3", "bc", "iql"] = "td3"
-    """TD3 with the parts below; behaviour cloning; implicit Q-learning."""
+    algorithm: Literal["td3", "bc", "iql", "cql"] = "td3"
+    """TD3 with the parts below; behaviour cloning; implicit and conservative Q-learning."""
     regulariser: Literal["none", "mse", "reverse_kl"] = "reverse_kl"
     """R: nothing; squared distance to the data's action; -log π_b of the actor's action / m."""
     weight: Literal["none", "entropy", "within_var", "dual"] = "entropy"
@@ -85,6 +85,12 @@ class OfflineConfig:
     """Of implicit Q-learning, in (0.5, 1)."""
     temperature: float = 3.0
     """Of implicit Q-learning: factor of the advantage."""
+    conservative_weight: float = 5.0
+    """Of conservative Q-learning: factor of the critics' penalty, >= 0."""
+    conservative_budget: float = 10.0
+    """Of it: weight × penalty above which the penalty's multiplier grows."""
+    conservative_draws: int = 10
+    """Of it: actions drawn per state and proposal, >= 1."""
     steps: int = 100_000
     """Gradient steps."""
     td3: TD3Config = field(default_factory=TD3Config)
@@ -93,14 +99,16 @@ class OfflineConfig:
     """The behaviour density, where one is needed."""
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "penalty", "critic_penalty", "policy_std", "warm_start"):
+        for name in (
+            "alpha", "penalty", "critic_penalty", "policy_std", "warm_start", "conservative_weight",
+        ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"OfflineConfig.{name} must be >= 0, got {getattr(self, name)}")
-        if self.steps < 1 or self.entropy_draws < 2:
-            raise ConfigError(
-                f"OfflineConfig needs steps >= 1 and entropy_draws >= 2, got {self.steps} and "
-                f"{self.entropy_draws}"
-            )
+        for name, least in (("steps", 1), ("entropy_draws", 2), ("conservative_draws", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"OfflineConfig.{name} must be >= {least}, got {getattr(self, name)}"
+                )
         low, high = self.weight_range
         if not 0 < low <= 1 <= high:
             raise ConfigError(f"OfflineConfig.weight_range must enclose 1, got {self.weight_range}")
@@ -149,6 +157,7 @@ CONFIGURATIONS: dict[str, OfflineConfig] = {
     "bc": OfflineConfig(algorithm="bc", **_MSE),
     "bc_top10": OfflineConfig(algorithm="bc", **_MSE, top_share=0.1),
     "iql": OfflineConfig(algorithm="iql", **_MSE),
+    "cql": OfflineConfig(algorithm="cql", **_MSE, td3=TD3Config(lr_actor=1e-4)),
 }
 """Learners by name; `td3_rkl` is the weighted reverse KL with warm start."""
 

@@ -160,7 +160,7 @@ def _point_part(report: Report, options: DemoOptions, study: Study, told: Told) 
         [
             [name, *(seed_estimate([row[key] for row in rows]) for key in _PROMISES)]
             for name, rows in study.scores.items()
-            if name != "bc"
+            if "q_start" in rows[0]
         ],
         "What the critic promises against what comes; means over seeds. A critic that promises "
         "more has been asked about actions that are not in the data.",

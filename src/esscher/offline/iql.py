@@ -93,6 +93,10 @@ class ImplicitQ:
             "actor_loss": actor_loss,
         }
 
+    def q(self, pair: Tensor) -> Tensor:
+        """[B] the first critic's values of pairs [B, d + m]."""
+        return self._critic.q1(pair)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step needs but the data."""
         return {

@@ -48,6 +48,10 @@ class Learner(Protocol):
         """One gradient step; what it saw, by name."""
         ...
 
+    def q(self, pair: Tensor) -> Tensor | None:
+        """[B] the first critic's values of pairs [B, d + m]; None where there is no critic."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step needs but the data."""
         ...
@@ -103,6 +107,8 @@ class TD3Offline:
     def __init__(self, config: OfflineConfig, data: Prepared, seed: int) -> None:
         if config.needs_density and data.density is None:
             raise ConfigError("these data were prepared without a density; prepare them with this")
+        if config.critic_penalty > 0 and config.regulariser == "mse" and data.next_action is None:
+            raise ConfigError("these data were prepared without a critic penalty's next actions")
         streams = Streams(seed)
         self.config, self.data = config, data
         self.state = td3.init(data.replay.obs_dim, data.replay.action_dim, config.td3, streams)
@@ -130,6 +136,10 @@ class TD3Offline:
         return {"critic_loss": info.critic_loss, "q": info.q, "actor_loss": info.actor_loss} | (
             self._seen if info.actor_loss is not None else {}
         )
+
+    def q(self, pair: Tensor) -> Tensor:
+        """[B] the first critic's values of pairs [B, d + m]."""
+        return self.state.critic.q1(pair)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step needs but the data."""
@@ -208,6 +218,8 @@ class TD3Offline:
             raise ConfigError("critic_penalty needs a regulariser; set it to 0")
         rows = view.batch.rows
         if config.regulariser == "mse":
+            assert data.next_action is not None
+            assert data.next_known is not None
             gap = self._reduced((view.action - data.next_action[rows]).square())
             return config.critic_penalty * gap * data.next_known[rows]
         nll = -self._density.log_prob(view.batch.next_obs, view.action) / view.action.shape[1]
@@ -278,6 +290,10 @@ class Cloning:
         value = move_actor(loss, self._actor, self._optimiser, self._done)
         self._done += 1
         return {"actor_loss": value}
+
+    def q(self, pair: Tensor) -> None:
+        """None: cloning values nothing."""
+        del pair
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step needs but the data."""

@@ -44,11 +44,21 @@ class CollectOptions:
     env: str = "Pendulum-v1"
     """Gymnasium environment, or point-mass."""
     levels: tuple[str, ...] = ("random", "medium", "expert")
-    """random; medium, the first policy half way from random to the last; expert, the last."""
+    """random; medium, the first policy half way from random to the best; expert, the best."""
     episodes: int = 50
     """Episodes of each level."""
+    transitions: int | None = None
+    """Transitions of each level instead: whole episodes until there are so many."""
+    policies: Path | None = None
+    """Folder of policies an earlier collect wrote, to log again without training."""
     train_steps: int = 10_000
     """Environment steps of the training that the levels come from."""
+    width: int = 128
+    """Units of a hidden layer in that training."""
+    batch: int = 128
+    """Transitions per step of it."""
+    lr: float = 1e-3
+    """Learning rate of actor and critics in it."""
     noise: float = 0.1
     """Standard deviation of the noise on logged actions, in units of half the action box."""
     root: Path = Path("data")
@@ -57,6 +67,14 @@ class CollectOptions:
     """Name of the data set; by default that of the environment."""
     seed: int = 0
     """One integer for every random number."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "transitions", "train_steps", "width", "batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be >= 1, got {value}")
+        if not self.noise >= 0:
+            raise ConfigError(f"noise must be >= 0, got {self.noise}")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from esscher.kit.runs.figures import COLOURS, Series, line_figure
 from esscher.kit.runs.seeds import Streams
 from esscher.offline.data import MixedDataset
 from esscher.offline.densities.base import BehaviourDensity
+from esscher.offline.diagnose import Neighbourhood, state_weights
 from esscher.offline.problems.point_mass import CENTRE, GOAL, RADIUS, START, PointMass
 from esscher.offline.training import FitResult
 
@@ -21,9 +22,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["density_figure", "policy_figure", "trajectory_figure", "weight_figure"]
+__all__ = [
+    "action_figure",
+    "density_figure",
+    "policy_figure",
+    "spread_figure",
+    "trajectory_figure",
+    "weight_figure",
+]
 
 SHOWN_POINTS = 1500
+SHOWN_DIMENSIONS = 4
+WEIGHTS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _DATA = "#9aa3ad"
 
 
@@ -64,18 +74,17 @@ def density_figure(fits: Mapping[str, FitResult], state: float) -> Figure:
 
 def weight_figure(result: FitResult) -> Figure:
     """Weight and entropy of the bandit's states."""
-    entropy = result.data.entropy
+    entropy, weight = result.data.entropy, state_weights(result)
     assert entropy is not None
-    weight = (-(entropy - entropy.mean())).exp().clamp(0.1, 10)
-    weight /= weight.mean()
+    assert weight is not None
     replay, statistics = result.data.replay, result.data.standardiser
     state = (replay.rows[:, 0] * statistics.std[0] + statistics.mean[0]).double().numpy()
     order = np.argsort(state)
     parts = np.array_split(order, 60)
     mean: NDArray[np.float64] = np.array([state[p].mean() for p in parts])
     lines = [
-        Series(name, mean, np.array([float(values[torch.from_numpy(p)].mean()) for p in parts]))
-        for name, values in (("weight w(s)", weight), ("entropy H(s), nats", entropy))
+        Series(name, mean, np.array([float(values[p].mean()) for p in parts]))
+        for name, values in (("weight w(s)", weight), ("entropy H(s), nats", entropy.numpy()))
     ]
     return line_figure(lines, xlabel="state", ylabel="", reference={"mean weight": 1.0})
 
@@ -101,6 +110,61 @@ def trajectory_figure(dataset: MixedDataset, fits: Mapping[str, FitResult], seed
     axes.set_aspect("equal")
     figure.legends.clear()
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def action_figure(places: Sequence[Neighbourhood], fits: Mapping[str, FitResult]) -> Figure:
+    """In chosen states, per action dimension: the data near by, the density, each policy's action.
+
+    Actions are in units of half the box. Of more than four dimensions the first four are drawn.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - its import is slow, see figures
+
+    dims = min(places[0].data.shape[1], SHOWN_DIMENSIONS)
+    figure = Figure(
+        figsize=(max(5.4, 1.2 + 2.2 * dims), 1.7 * len(places) + 0.7), layout="constrained"
+    )
+    grid = figure.subplots(len(places), dims, squeeze=False)
+    edges = np.linspace(-1.15, 1.15, 47)
+    for row, place in zip(grid, places, strict=True):
+        with torch.no_grad():
+            acts = {name: result.learner.actor(place.obs)[0] for name, result in fits.items()}
+        for j, axes in enumerate(row):
+            axes.hist(place.data[:, j].numpy(), edges, density=True, color=_DATA, alpha=0.6,
+                      label="data in the nearest states")  # fmt: skip
+            height, _ = np.histogram(place.draws[:, j].numpy(), edges, density=True)
+            axes.stairs(height, edges, color=COLOURS[-1], label="fitted density")
+            axes.plot(place.modes[:, j].numpy(), np.zeros(len(place.modes)), "^", markersize=6,
+                      color=COLOURS[-1], clip_on=False, label="its modes")  # fmt: skip
+            for number, (name, action) in enumerate(acts.items()):
+                axes.axvline(float(action[j]), color=COLOURS[number], linewidth=1.6, label=name)
+            axes.set_xlim(edges[0], edges[-1])
+            axes.tick_params(labelsize=7, length=3)
+            axes.spines[["top", "right"]].set_visible(False)
+        row[0].set_ylabel("density", fontsize=8)
+        row[0].set_title(place.label, fontsize=8, loc="left")
+    for j, axes in enumerate(grid[-1]):
+        axes.set_xlabel(f"action {j + 1}", fontsize=8)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def spread_figure(dataset: MixedDataset, weight: NDArray[np.float64]) -> Figure:
+    """How the weights of the states are spread, for the states of each behaviour policy."""
+    edges = np.geomspace(max(weight.min(), 1e-3) * 0.95, weight.max() * 1.05, 41)
+    centre = np.sqrt(edges[1:] * edges[:-1])
+    series = []
+    for identity, name in enumerate(dataset.policies):
+        own = weight[dataset.transitions.policy_id == identity]
+        if len(own):
+            series.append(Series(name, centre, np.histogram(own, edges)[0] / len(own)))
+    figure = line_figure(series, xlabel="weight w(s)", ylabel="share of the policy's states")
+    axes = _axes(figure)
+    axes.set_xscale("log")
+    axes.set_xticks(WEIGHTS, [f"{w:g}" for w in WEIGHTS])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(edges[0], edges[-1])
     return figure
 
 

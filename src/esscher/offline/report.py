@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from esscher.core.estimate import Estimate
+from esscher.kit.rl.evaluate import seed_estimate
 from esscher.kit.runs.figures import Series, bar_with_errors, line_figure
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.report import Card, Missing, Report
 from esscher.kit.runs.seeds import Streams
 from esscher.offline.data import MixedDataset
 from esscher.offline.densities.fit import calibration_levels
+from esscher.offline.diagnose import StartValue, chosen_states, state_weights
+from esscher.offline.pictures import action_figure, spread_figure
 from esscher.offline.prepare import Prepared
 from esscher.offline.training import FitResult
 
@@ -25,12 +28,15 @@ CALIBRATED_ROWS = 2000
 BINS = 20
 
 
-def fit_report(run: Run, dataset: MixedDataset, result: FitResult) -> Path:
-    """What one fit learnt, step by step."""
+def fit_report(
+    run: Run, dataset: MixedDataset, result: FitResult, values: StartValue | None
+) -> Path:
+    """What one fit learnt, step by step, and what its critic promised."""
     report = Report("A policy from logs", f"{len(dataset)} transitions, {run.config()['method']}")
     last = result.history[-1]
     value = last.get("return", Missing("no environment to evaluate in"))
-    report.cards([Card("return", value), Card("Q of the data", last.get("q"))])
+    promise = Missing("no critic, or no environment") if values is None else values.promised
+    report.cards([Card("return", value), Card("Q at the start", promise)])
     _provenance(report, dataset)
     steps = [row["step"] for row in result.history]
     if "return" in last:
@@ -47,6 +53,9 @@ def fit_report(run: Run, dataset: MixedDataset, result: FitResult) -> Path:
         known = [(row["step"], row[name]) for row in result.history if name in row]
         curve = Series(name, [k for k, _ in known], [v for _, v in known])
         report.figure(line_figure([curve], xlabel="gradient steps", ylabel=name), _MEANING[name])
+    method = str(run.config()["method"])
+    _promises(report, {} if values is None else {method: [values]})
+    _behaviour(report, dataset, {method: result}, run.env()["seed"])
     return _finished(report, run)
 
 
@@ -62,6 +71,7 @@ def compare_report(
     dataset: MixedDataset,
     fits: Mapping[str, Sequence[FitResult]],
     told: Mapping[str, Mapping[str, Estimate]],
+    values: Mapping[str, Sequence[StartValue]],
 ) -> Path:
     """Several learners side by side."""
     seeds = len(next(iter(fits.values())))
@@ -93,6 +103,9 @@ def compare_report(
             for name in fits
         ],
     )
+    _promises(report, values)
+    first = {name: results[0] for name, results in fits.items()}
+    _behaviour(report, dataset, first, run.env()["seed"])
     return _finished(report, run)
 
 
@@ -150,6 +163,55 @@ def inspect_report(
             "How much room the behaviour leaves, over the states of the data.",
         )
     return _finished(report, run)
+
+
+def _promises(report: Report, values: Mapping[str, Sequence[StartValue]]) -> None:
+    """Q at the first states beside the discounted return from them."""
+    if not values:
+        return
+    rows: list[list[object]] = []
+    for name, found in values.items():
+        if len(found) == 1:
+            promised, kept = found[0]
+            gap = Estimate(promised.mean - kept.mean, float(np.hypot(promised.se, kept.se)), kept.n)
+        else:
+            promised, kept, gap = (
+                seed_estimate(column)
+                for column in (
+                    [v.promised.mean for v in found],
+                    [v.kept.mean for v in found],
+                    [v.promised.mean - v.kept.mean for v in found],
+                )
+            )
+        rows.append([name, promised, kept, gap])
+    report.section("What the critic promises, and what comes").table(
+        ["method", "Q at the start", "discounted return", "over-estimation"],
+        rows,
+        "Means over first states, ± standard errors over episodes of one fit or over the seeds of "
+        "several. Nothing is counted after a time limit. A critic that promises more has been "
+        "asked about actions that are not in the data.",
+    )
+
+
+def _behaviour(
+    report: Report, dataset: MixedDataset, fits: Mapping[str, FitResult], seed: int
+) -> None:
+    """Actions against the density in chosen states, and the weights of states."""
+    known = next((r for r in fits.values() if r.data.density is not None), None)
+    if known is None:
+        return
+    report.section("What was done there, and what is done now").figure(
+        action_figure(chosen_states(known.data, seed), fits),
+        "Actions in three states of the data, from narrow to wide behaviour, in units of half the "
+        "box. A policy between the modes acts as nobody did.",
+    )
+    weight = state_weights(known)
+    if weight is not None and len(weight) == len(dataset):
+        report.figure(
+            spread_figure(dataset, weight),
+            "How strongly the regulariser counts: the weight's distribution over states, by the "
+            "policy that was there. Its mean over all states is 1.",
+        )
 
 
 def _several(found: Mapping[str, Any]) -> object:

@@ -6,15 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
-
 from esscher.core.estimate import Estimate
 from esscher.kit.rl.evaluate import seed_estimate
-from esscher.kit.rl.rollout import rollout
 from esscher.kit.runs.seeds import Streams
 from esscher.offline.config import OfflineConfig, configuration
-from esscher.offline.learners import TD3Offline
+from esscher.offline.diagnose import start_value, state_weights
 from esscher.offline.prepare import Prepared, prepare
 from esscher.offline.problems.bandit import bandit_data, bandit_scores
 from esscher.offline.problems.grid import grid_optimum
@@ -28,7 +24,6 @@ __all__ = [
     "bandit_study",
     "point_mass_study",
     "problem_methods",
-    "q_overestimate",
     "small_methods",
 ]
 
@@ -41,6 +36,7 @@ POINT_MASS_SIZE: dict[str, Any] = {
 }  # fmt: skip
 """Critics that learn fast and are normalised: values have to travel 15 steps within 1500."""
 BANDIT_WARM = 600
+GAMMA = 0.99
 METHODS = ("bc", "td3_bc", "td3_rkl_unweighted", "td3_rkl")
 
 Said = Callable[[str], None]
@@ -107,17 +103,19 @@ def point_mass_study(
     """Every method on the point mass, once per seed; data and density of a seed are shared.
 
     Scores: "collision_rate", "return", "return_ratio" over the optimum of value iteration from the
-    same starts, "q_start" and "value_start": what the critic promises at the starts, and the
-    discounted return there.
+    same starts, and of learners with a critic "q_start" and "value_start": what it promises at the
+    starts, and the discounted return there.
     """
     optimum = grid_optimum().policy
 
     def scores(result: FitResult, seed: int) -> dict[str, float]:
         best = point_mass_scores(optimum, seed=seed)["return"]
         found = point_mass_scores(result.policy, seed=seed)
-        promised, kept = q_overestimate(result, seed)
-        ratio = found["return"] / best
-        return found | {"return_ratio": ratio, "q_start": promised, "value_start": kept}
+        env = PointMass(50, Streams(seed).numpy("overestimate"))
+        told = start_value(result, env, gamma=GAMMA, episodes=50)
+        values = {} if told is None else {"q_start": told.promised, "value_start": told.kept}
+        numbers = {name: value.mean for name, value in values.items()}
+        return found | {"return_ratio": found["return"] / best} | numbers
 
     return _study(
         "point mass",
@@ -130,37 +128,16 @@ def point_mass_study(
     )
 
 
-@torch.no_grad()
-def q_overestimate(result: FitResult, seed: int) -> tuple[float, float]:
-    """What the first critic says of the policy at the point mass's starts, and what comes.
-
-    Learners without a critic promise their return.
-    """
-    env = PointMass(50, Streams(seed).numpy("overestimate"))
-    rows = rollout(env, result.policy, 50)
-    gamma = 0.99
-    values, firsts = [], []
-    for episode in rows.episodes():
-        values.append(float((episode.reward * gamma ** np.arange(len(episode.reward))).sum()))
-        firsts.append(episode.obs[0])
-    kept = float(np.mean(values))
-    if not isinstance(result.learner, TD3Offline):
-        return kept, kept
-    obs = result.data.standardiser(torch.from_numpy(np.stack(firsts)))
-    pair = torch.cat([obs, result.learner.actor(obs)], 1)
-    return float(result.learner.state.critic.q1(pair).mean()), kept
-
-
 def _weight_ratio(result: FitResult) -> float:
-    entropy = result.data.entropy
-    if entropy is None:
+    weight = state_weights(result)
+    if weight is None:
         return 1.0
-    raw = (-(entropy - entropy.mean())).exp().clamp(0.1, 10)
     narrow = (
         result.data.replay.rows[:, 0]
         < -result.data.standardiser.mean[0] / (result.data.standardiser.std[0])
     )
-    return float(raw[narrow].mean() / raw[~narrow].mean())
+    apart = narrow.numpy()
+    return float(weight[apart].mean() / weight[~apart].mean())
 
 
 def _study(

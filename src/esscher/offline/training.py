@@ -10,6 +10,7 @@ from esscher.kit.rl.policy import ActorPolicy
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.history import log_row, resume_run
 from esscher.offline.config import OfflineConfig, configuration
+from esscher.offline.cql import ConservativeQ
 from esscher.offline.data import MixedDataset
 from esscher.offline.densities.base import BehaviourDensity
 from esscher.offline.iql import ImplicitQ
@@ -113,5 +114,6 @@ def make_learner(config: OfflineConfig, data: Prepared, seed: int) -> Learner:
         "td3": TD3Offline,
         "bc": Cloning,
         "iql": ImplicitQ,
+        "cql": ConservativeQ,
     }
     return kinds[config.algorithm](config, data, seed)

@@ -94,12 +94,26 @@ def test_an_environment_by_name():
         make_gym("Pendulun-v1", seed=0)
 
 
-def test_without_gymnasium_the_pip_line_is_named():
+def test_an_environment_with_a_simulator_steps():
+    pytest.importorskip("mujoco")
+    env = make_gym("Hopper-v5", 2, seed=3)
+    assert (env.n, env.obs_dim, len(env.low)) == (2, 11, 3)
+    rows = rollout(env, random_policy(env, np.random.default_rng(0)), 4)
+    # A hopper that falls has ended; its time limit is far off.
+    assert rows.terminated.sum() == 4
+    assert not rows.truncated.any()
+
+
+@pytest.mark.parametrize(
+    ("missing", "environment"),
+    [("gymnasium", "Pendulum-v1"), ("mujoco", "Hopper-v5"), ("imageio", "Hopper-v5")],
+)
+def test_without_an_optional_package_the_pip_line_is_named(missing, environment):
     code = (
-        "import sys; sys.modules['gymnasium'] = None\n"
+        f"import sys; sys.modules['{missing}'] = None\n"
         "from esscher.kit.rl.gym_adapters import make_gym\n"
-        "make_gym('Pendulum-v1', seed=0)\n"
+        f"make_gym('{environment}', seed=0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert 'pip install "esscher[rl]"' in done.stderr
+    assert f'{missing} is not installed; run: pip install "esscher[rl]"' in done.stderr

@@ -69,9 +69,7 @@ def test_statistics_that_are_none_are_refused(mean, std):
 def test_a_saved_policy_acts_as_before(tmp_path, no_global_state):
     rng = torch.Generator().manual_seed(3)
     statistics = Standardiser(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 1.0, 2.0]))
-    policy = ActorPolicy(
-        Actor(3, 2, (8, 8), rng=rng, layer_norm=True), statistics, ActionMap([-2, 0], [2, 1])
-    )
+    policy = ActorPolicy(Actor(3, 2, (8, 8), rng=rng), statistics, ActionMap([-2, 0], [2, 1]))
     obs = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     save_policy(policy, tmp_path)
     again = load_policy(tmp_path)

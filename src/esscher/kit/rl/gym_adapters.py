@@ -165,5 +165,7 @@ def make_gym(name: str, n: int = 1, *, seed: int) -> GymCopies:
     except gym.error.Error as error:
         raise ConfigError(f"gymnasium has no environment {name!r}: {error}") from error
     if "mujoco" in str(spec.entry_point):
-        require("mujoco", EXTRA)
+        # Gymnasium's renderer imports imageio at once, whether or not anything is drawn.
+        for needed in ("mujoco", "imageio"):
+            require(needed, EXTRA)
     return GymCopies([gym.make(name) for _ in range(n)], seed)

@@ -8,6 +8,8 @@ Which policy acted is the attribute `policy_id` of a group, which Minari passes 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from esscher.errors import ConfigError, DataError
 from esscher.kit.require import require
-from esscher.kit.rl.transitions import Episode, Transitions, join_episodes
+from esscher.kit.rl.transitions import Episode, Transitions, stack_episodes
 from esscher.kit.runs.files import read_json, write_json
 
 __all__ = ["from_flat", "read_flat", "read_minari", "write_minari"]
@@ -61,29 +63,27 @@ def write_minari(
     name, dash, version = dataset_id.rpartition("-v")
     if not name or not dash or not version.isdecimal() or ".." in dataset_id:
         raise ConfigError(f"a data set id looks like pendulum/mixed-v0, got {dataset_id!r}")
-    if folder.exists():
+    if (folder / "data").exists():
         raise ConfigError(f"{folder} exists; choose another id or remove it")
     episodes = list(transitions.episodes())
-    data = folder / "data"
+    # Under another name until it is whole: a reader never sees half a data set.
+    data = folder / f".data.{os.getpid()}.part"
     data.mkdir(parents=True)
-    with h5py.File(data / _FILE, "w") as file:
-        for number, episode in enumerate(episodes):
-            _write_episode(file.create_group(f"episode_{number}"), number, episode)
-    d, m = transitions.obs.shape[1], transitions.action.shape[1]
-    bounds = (np.broadcast_to(np.asarray(b, dtype=np.float32), (m,)) for b in (low, high))
-    metadata = {
-        "total_episodes": len(episodes),
-        "total_steps": len(transitions),
-        "data_format": "hdf5",
-        "observation_space": _box([-np.inf] * d, [np.inf] * d),
-        "action_space": _box(*(bound.tolist() for bound in bounds)),
-        "dataset_id": dataset_id,
-        "minari_version": "0.5.0",
-        "dataset_size": round((data / _FILE).stat().st_size / 1e6, 3),
-        "policies": list(policies),
-        **({} if env_id is None else {"env_id": env_id}),
-    }
-    write_json(data / "metadata.json", metadata)
+    try:
+        with h5py.File(data / _FILE, "w") as file:
+            for number, episode in enumerate(episodes):
+                _write_episode(file.create_group(f"episode_{number}"), number, episode)
+        own = {"policies": list(policies)} | ({} if env_id is None else {"env_id": env_id})
+        size = round((data / _FILE).stat().st_size / 1e6, 3)
+        metadata = _metadata(dataset_id, transitions, low, high)
+        write_json(
+            data / "metadata.json",
+            metadata | {"total_episodes": len(episodes), "dataset_size": size} | own,
+        )
+        data.rename(folder / "data")
+    except BaseException:
+        shutil.rmtree(data, ignore_errors=True)
+        raise
     namespace = folder.parent
     while namespace != root:
         write_json(namespace / "namespace_metadata.json", {})
@@ -113,8 +113,9 @@ def read_minari(folder: Path) -> tuple[Transitions, dict[str, Any]]:
         names.sort(key=lambda name: int(name.removeprefix("episode_")))
         if not names:
             raise DataError(f"{path} holds no episodes")
-        episodes = [_read_episode(file[name], f"{path}:{name}") for name in names]
-    return join_episodes(episodes), metadata
+        lengths = [len(_array(file[name], "actions", f"{path}:{name}")) for name in names]
+        episodes = (_read_episode(file[name], f"{path}:{name}") for name in names)
+        return stack_episodes(episodes, lengths), metadata
 
 
 def from_flat(columns: Mapping[str, ArrayLike], *, policy_id: int = 0) -> Transitions:
@@ -194,6 +195,21 @@ def read_flat(path: Path, *, policy_id: int = 0) -> Transitions:
     return from_flat(columns, policy_id=policy_id)
 
 
+def _metadata(
+    dataset_id: str, transitions: Transitions, low: ArrayLike, high: ArrayLike
+) -> dict[str, Any]:
+    d, m = transitions.obs.shape[1], transitions.action.shape[1]
+    bounds = (np.broadcast_to(np.asarray(b, dtype=np.float32), (m,)) for b in (low, high))
+    return {
+        "total_steps": len(transitions),
+        "data_format": "hdf5",
+        "observation_space": _box([-np.inf] * d, [np.inf] * d),
+        "action_space": _box(*(bound.tolist() for bound in bounds)),
+        "dataset_id": dataset_id,
+        "minari_version": "0.5.0",
+    }
+
+
 def _box(low: Sequence[float], high: Sequence[float]) -> str:
     # Infinity is what Minari's reader takes, though JSON has no such number.
     space = {"type": "Box", "dtype": "float32", "shape": [len(low)], "low": low, "high": high}
@@ -215,13 +231,12 @@ def _write_episode(group: Any, number: int, episode: Episode) -> None:
 
 def _read_episode(group: Any, where: str) -> Episode:
     names = ("observations", "actions", "rewards", "terminations", "truncations")
-    columns: dict[str, NDArray[Any]] = {}
-    for name in names:
-        if name not in group or not hasattr(group[name], "shape"):
-            raise DataError(
-                f"{where} has no array {name!r}; only vector observations and actions are read"
-            )
-        columns[name] = group[name][()]
+    columns: dict[str, NDArray[Any]] = {name: _array(group, name, where)[()] for name in names}
+    steps = len(columns["actions"])
+    expected = {name: steps + (name == "observations") for name in names}
+    for name, rows in expected.items():
+        if len(columns[name]) != rows or rows == 0:
+            raise DataError(f"{where}/{name} has {len(columns[name])} rows, expected {rows}")
     for name in names[3:]:
         if bool(columns[name][:-1].any()):
             raise DataError(f"{where}/{name} is set before the last step")
@@ -233,3 +248,11 @@ def _read_episode(group: Any, where: str) -> Episode:
         bool(columns["truncations"][-1]),
         int(group.attrs.get("policy_id", 0)),
     )
+
+
+def _array(group: Any, name: str, where: str) -> Any:
+    if name not in group or not hasattr(group[name], "shape"):
+        raise DataError(
+            f"{where} has no array {name!r}; only vector observations and actions are read"
+        )
+    return group[name]

@@ -48,20 +48,13 @@ class Actor(nn.Module):
         action_dim: m.
         hidden: widths of the hidden layers.
         rng: of the initial weights.
-        layer_norm: in the hidden layers.
     """
 
     def __init__(
-        self,
-        obs_dim: int,
-        action_dim: int,
-        hidden: Sequence[int],
-        *,
-        rng: torch.Generator,
-        layer_norm: bool = False,
+        self, obs_dim: int, action_dim: int, hidden: Sequence[int], *, rng: torch.Generator
     ) -> None:
         super().__init__()
-        self.body = mlp((obs_dim, *hidden, action_dim), rng=rng, layer_norm=layer_norm)
+        self.body = mlp((obs_dim, *hidden, action_dim), rng=rng)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Actions [B, m] in (-1, 1) of observations [B, d]."""

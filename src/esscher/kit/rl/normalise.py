@@ -16,6 +16,7 @@ __all__ = ["STD_FLOOR", "ActionMap", "Standardiser"]
 
 STD_FLOOR = 1e-3
 """Added to every standard deviation, so that a constant dimension stays finite."""
+_PART = 8192
 
 
 class Standardiser(nn.Module):
@@ -49,8 +50,12 @@ class Standardiser(nn.Module):
     @classmethod
     def fit(cls, obs: NDArray[np.float32]) -> Self:
         """Mean and standard deviation + `STD_FLOOR` of the rows of obs [N, d], in float64."""
-        exact = obs.astype(np.float64)
-        return cls(torch.from_numpy(exact.mean(0)), torch.from_numpy(exact.std(0) + STD_FLOOR))
+        # In parts: a float64 copy would be the largest array of a fit.
+        parts = [obs[start : start + _PART] for start in range(0, len(obs), _PART)]
+        mean = sum(part.sum(0, dtype=np.float64) for part in parts) / len(obs)
+        squares = sum(((part.astype(np.float64) - mean) ** 2).sum(0) for part in parts)
+        std = np.sqrt(squares / len(obs)) + STD_FLOOR
+        return cls(torch.from_numpy(mean), torch.from_numpy(std))
 
     @classmethod
     def identity(cls, width: int) -> Self:

@@ -53,8 +53,7 @@ def save_policy(policy: ActorPolicy, folder: Path, step: int = 0) -> Path:
     """Write weights, statistics and action box; see `save_checkpoint` for what can go wrong."""
     weights = [m for m in policy.actor.body if isinstance(m, nn.Linear)]
     sizes = [weights[0].in_features, *(layer.out_features for layer in weights)]
-    norm = any(isinstance(m, nn.LayerNorm) for m in policy.actor.body)
-    state: dict[str, Any] = {"sizes": sizes, "layer_norm": norm}
+    state: dict[str, Any] = {"sizes": sizes}
     return save_checkpoint(folder, step, policy.state_dict(), state, keep=1)
 
 
@@ -66,9 +65,8 @@ def load_policy(folder: Path) -> ActorPolicy:
     """
     saved = load_checkpoint(folder)
     try:
-        sizes, norm = saved.state["sizes"], saved.state["layer_norm"]
-        obs_dim, *hidden, action_dim = sizes
-        actor = Actor(obs_dim, action_dim, hidden, rng=torch.Generator(), layer_norm=norm)
+        obs_dim, *hidden, action_dim = saved.state["sizes"]
+        actor = Actor(obs_dim, action_dim, hidden, rng=torch.Generator())
         box = ActionMap(saved.tensors["action_map.low"], saved.tensors["action_map.high"])
         policy = ActorPolicy(actor, Standardiser.identity(obs_dim), box)
         policy.load_state_dict(saved.tensors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from esscher.errors import DataError, ShapeError
 
-__all__ = ["Episode", "Transitions", "join_episodes"]
+__all__ = ["Episode", "Transitions", "join_episodes", "stack_episodes"]
 
 Floats = NDArray[np.float32]
 _DTYPES = {
@@ -162,28 +162,46 @@ def join_episodes(episodes: Sequence[Episode]) -> Transitions:
                 f"episode {number} has {len(episode.obs)} obs, {steps} action and "
                 f"{len(episode.reward)} reward rows; expected T + 1, T and T with T >= 1"
             )
-    lengths = [len(episode.action) for episode in episodes]
-    last = np.cumsum(lengths) - 1
-    terminated, truncated = (np.zeros(sum(lengths), dtype=bool) for _ in range(2))
-    terminated[last] = [episode.terminated for episode in episodes]
-    truncated[last] = [episode.truncated for episode in episodes]
-    return Transitions(
-        _stacked("obs", [e.obs[:-1] for e in episodes]),
-        _stacked("action", [e.action for e in episodes]),
-        np.concatenate([e.reward for e in episodes]),
-        _stacked("next_obs", [e.obs[1:] for e in episodes]),
-        terminated,
-        truncated,
-        np.repeat([e.policy_id for e in episodes], lengths).astype(np.int32),
-        np.repeat(np.arange(len(episodes)), lengths),
-    )
+    return stack_episodes(episodes, [len(episode.action) for episode in episodes])
 
 
-def _stacked(name: str, parts: Sequence[Floats]) -> Floats:
-    widths = sorted({part.shape[1:] for part in parts})
-    if len(widths) != 1:
-        raise ShapeError(f"{name} differs in shape between episodes: {widths}")
-    return np.concatenate(parts)
+def stack_episodes(episodes: Iterable[Episode], lengths: Sequence[int]) -> Transitions:
+    """As `join_episodes`, of episodes that come one at a time: only the columns are held.
+
+    Args:
+        episodes: at least one.
+        lengths: T of each.
+
+    Raises:
+        ShapeError: if widths differ between episodes, or a length is another.
+    """
+    total, stop = sum(lengths), 0
+    columns: dict[str, NDArray[Any]] = {}
+    for number, (episode, steps) in enumerate(zip(episodes, lengths, strict=True)):
+        parts = {
+            "obs": episode.obs[:-1],
+            "action": episode.action,
+            "reward": episode.reward,
+            "next_obs": episode.obs[1:],
+        }
+        start, stop = stop, stop + steps
+        if not columns:
+            for name, dtype in _DTYPES.items():
+                width = np.shape(parts[name])[1:] if name in parts else ()
+                columns[name] = np.zeros((total, *width), dtype=dtype)
+        for name, part in parts.items():
+            expected = (steps, *columns[name].shape[1:])
+            if np.shape(part) != expected:
+                raise ShapeError(
+                    f"{name} differs in shape between episodes: {np.shape(part)} in episode "
+                    f"{number}, expected {expected}"
+                )
+            columns[name][start:stop] = part
+        columns["terminated"][stop - 1] = episode.terminated
+        columns["truncated"][stop - 1] = episode.truncated
+        columns["policy_id"][start:stop] = episode.policy_id
+        columns["episode_id"][start:stop] = number
+    return Transitions(**columns)
 
 
 def _column(name: str, value: object, dtype: Any) -> NDArray[Any]:
@@ -193,13 +211,11 @@ def _column(name: str, value: object, dtype: Any) -> NDArray[Any]:
     if array.ndim != (2 if name in _MATRICES else 1):
         expected = "[N, width]" if name in _MATRICES else "[N]"
         raise ShapeError(f"{name} must be {expected}, got {list(array.shape)}")
-    if array.dtype.kind == "f":
+    # Least and greatest tell without a mask as long as the column.
+    if array.dtype.kind == "f" and array.size and not np.isfinite([array.min(), array.max()]).all():
         bad = ~np.isfinite(array)
-        if bool(bad.any()):
-            row = int(np.argwhere(bad)[0][0])
-            raise DataError(
-                f"{name} has {int(bad.sum())} NaN or infinite values, first in row {row}"
-            )
+        row = int(np.argwhere(bad)[0][0])
+        raise DataError(f"{name} has {int(bad.sum())} NaN or infinite values, first in row {row}")
     if dtype is np.bool_ and array.dtype.kind != "b" and not np.isin(array, (0, 1)).all():
         raise DataError(f"{name} must be true or false, got other numbers")
     return np.ascontiguousarray(array, dtype=dtype)
