@@ -9,8 +9,7 @@ model.optimize()
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from esscher.kit.lazy import lazy_names
 
 __all__ = [
     "BranchingEnv",
@@ -19,36 +18,26 @@ __all__ = [
     "ScipRule",
     "SearchTree",
     "configuration",
-    "evaluate",
     "fit",
     "include_policy",
     "load_policy",
     "make_observer",
     "policy_named",
-    "solve",
-    "trajectories",
 ]
 
-_PLACES = {
-    "BranchingEnv": "env",
-    "Milp": "milp",
-    "Recorder": "recorder",
-    "ScipRule": "policies",
-    "SearchTree": "tree",
-    "configuration": "config",
-    "evaluate": "evaluate",
-    "fit": "training",
-    "include_policy": "deploy",
-    "load_policy": "graph_policy",
-    "make_observer": "observation.observer",
-    "policy_named": "named",
-    "solve": "solve",
-    "trajectories": "trajectories",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Names are loaded where they are used, so that help needs neither torch nor SCIP."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BranchingEnv": "env",
+        "Milp": "milp",
+        "Recorder": "recorder",
+        "ScipRule": "policies",
+        "SearchTree": "tree",
+        "configuration": "config",
+        "fit": "training",
+        "include_policy": "deploy",
+        "load_policy": "graph_policy",
+        "make_observer": "observation.observer",
+        "policy_named": "named",
+    },
+)

@@ -10,9 +10,9 @@ import torch
 from esscher.branch.config import TrainConfig
 from esscher.branch.learners import imitation
 from esscher.branch.learners.imitation import Sample
-from esscher.branch.network import BipartiteNetwork
 from esscher.branch.packing import pack, unpack
 from esscher.branch.playing import Episode
+from esscher.branch.trainer import StateTrainer
 from esscher.errors import ConfigError
 from esscher.kit.runs.seeds import Streams
 
@@ -24,7 +24,7 @@ GATHERING = 0.7
 """Share of the budget after which what was gathered has to do."""
 
 
-class ImitationTrainer:
+class ImitationTrainer(StateTrainer[imitation.ImitationState]):
     """Gathers an expert's decisions from episodes, and fits a network to them by epochs.
 
     Args:
@@ -39,25 +39,10 @@ class ImitationTrainer:
 
     def __init__(self, config: TrainConfig, seed: int) -> None:
         self.config = config
-        self.state = imitation.init(config.network, config.cloning, Streams(seed))
+        super().__init__(imitation.init(config.network, config.cloning, Streams(seed)))
         self.samples: list[Sample] = []
         self.epochs = 0
         self.ended = False
-
-    @property
-    def network(self) -> BipartiteNetwork:
-        """What is learnt."""
-        return self.state.network
-
-    @property
-    def served(self) -> BipartiteNetwork:
-        """The network itself."""
-        return self.state.network
-
-    @property
-    def updates(self) -> int:
-        """Gradient steps taken."""
-        return self.state.done
 
     def gathered(self, progress: float) -> bool:
         """Whether there are enough samples, or no more time for them."""

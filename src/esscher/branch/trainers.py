@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from esscher.branch.config import TrainConfig
 from esscher.branch.imitating import ImitationTrainer
 from esscher.branch.learners import dqn, reinforce
+from esscher.branch.learners.state import LearnerState
 from esscher.branch.memory import Memory
 from esscher.branch.network import BipartiteNetwork
 from esscher.branch.playing import Episode
@@ -21,51 +22,15 @@ from esscher.branch.returns import (
     size_targets,
     temporal_transitions,
 )
+from esscher.branch.trainer import StateTrainer, Trainer
 from esscher.branch.trajectories import trajectories
 from esscher.branch.tree import SearchTree
 from esscher.kit.runs.seeds import Streams, rng_state, set_rng_state
 
-__all__ = ["GradientTrainer", "QTrainer", "Trainer", "make_trainer", "transitions_of"]
+__all__ = ["GradientTrainer", "QTrainer", "make_trainer", "transitions_of"]
 
 
-class Trainer(Protocol):
-    """Learns from one episode after another.
-
-    Attributes:
-        network: what is learnt.
-        served: what is measured and kept.
-        updates: gradient steps taken.
-    """
-
-    @property
-    def network(self) -> BipartiteNetwork:
-        """What is learnt."""
-        ...
-
-    @property
-    def served(self) -> BipartiteNetwork:
-        """What is measured and kept."""
-        ...
-
-    @property
-    def updates(self) -> int:
-        """Gradient steps taken."""
-        ...
-
-    def take(self, episode: Episode, progress: float) -> dict[str, float]:
-        """Learn from an episode at a share of the budget; means of what the steps saw."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything the next episode needs."""
-        ...
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        ...
-
-
-class QTrainer:
+class QTrainer(StateTrainer[dqn.DQNState]):
     """Q-learning from a memory of transitions, and the regression of FMSTS.
 
     Args:
@@ -76,7 +41,7 @@ class QTrainer:
     def __init__(self, config: TrainConfig, seed: int) -> None:
         streams = Streams(seed)
         self.config = config
-        self.state = dqn.init(config.network, config.dqn, streams)
+        super().__init__(dqn.init(config.network, config.dqn, streams))
         settings = config.exploration
         priorities = Priorities() if settings.prioritised else None
         self.memory = Memory(settings.capacity, half=True, priorities=priorities)
@@ -84,19 +49,9 @@ class QTrainer:
         self._owed = 0
 
     @property
-    def network(self) -> BipartiteNetwork:
-        """What is learnt."""
-        return self.state.network
-
-    @property
     def served(self) -> BipartiteNetwork:
         """The slow copy: its decisions change less from step to step."""
         return self.state.target
-
-    @property
-    def updates(self) -> int:
-        """Gradient steps taken."""
-        return self.state.done
 
     def take(self, episode: Episode, progress: float) -> dict[str, float]:
         """Remember an episode, and take the gradient steps it is worth."""
@@ -150,7 +105,7 @@ class QTrainer:
         return info
 
 
-class GradientTrainer:
+class GradientTrainer(StateTrainer[LearnerState]):
     """REINFORCE in the tree Markov decision process, one step an episode.
 
     Args:
@@ -160,22 +115,7 @@ class GradientTrainer:
 
     def __init__(self, config: TrainConfig, seed: int) -> None:
         self.config = config
-        self.state = reinforce.init(config.network, config.reinforce, Streams(seed))
-
-    @property
-    def network(self) -> BipartiteNetwork:
-        """What is learnt."""
-        return self.state.network
-
-    @property
-    def served(self) -> BipartiteNetwork:
-        """The network itself."""
-        return self.state.network
-
-    @property
-    def updates(self) -> int:
-        """Gradient steps taken."""
-        return self.state.done
+        super().__init__(reinforce.init(config.network, config.reinforce, Streams(seed)))
 
     def take(self, episode: Episode, progress: float) -> dict[str, float]:
         """One step on a sample of the episode's decisions."""

@@ -19,7 +19,8 @@ from esscher.branch.measuring import detached, measured, policy_of, rebuilt
 from esscher.branch.network import BipartiteNetwork
 from esscher.branch.playing import Draws, Episode, PlayTask, Setting, play
 from esscher.branch.problems import Drawn, Problem, problems_of
-from esscher.branch.trainers import Trainer, make_trainer
+from esscher.branch.trainer import Trainer
+from esscher.branch.trainers import make_trainer
 from esscher.errors import ConfigError
 from esscher.kit.runs.folder import Run
 from esscher.kit.runs.history import log_row, resume_run

@@ -8,8 +8,7 @@ model.batch_labels(), model.n_novel_clusters_
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from esscher.kit.lazy import lazy_names
 
 __all__ = [
     "NIWPrior",
@@ -20,18 +19,14 @@ __all__ = [
     "simulate",
 ]
 
-_PLACES = {
-    "NIWPrior": "settings",
-    "NoveltyClassifier": "classifier",
-    "class_estimate": "robust",
-    "load_classifier": "persist",
-    "save_classifier": "persist",
-    "simulate": "designs",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """What needs scikit-learn is loaded where it is used."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "NIWPrior": "settings",
+        "NoveltyClassifier": "classifier",
+        "class_estimate": "robust",
+        "load_classifier": "persist",
+        "save_classifier": "persist",
+        "simulate": "designs",
+    },
+)

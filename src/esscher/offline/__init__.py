@@ -8,8 +8,7 @@ action = result.policy(obs)
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from esscher.kit.lazy import lazy_names
 
 __all__ = [
     "CONFIGURATIONS",
@@ -21,19 +20,15 @@ __all__ = [
     "fit",
 ]
 
-_PLACES = {
-    "BehaviourDensity": "densities.base",
-    "CONFIGURATIONS": "config",
-    "MixedDataset": "data",
-    "OfflineConfig": "config",
-    "TD3Offline": "learners",
-    "configuration": "config",
-    "fit": "training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Names are loaded where they are used, so that help needs no torch."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BehaviourDensity": "densities.base",
+        "CONFIGURATIONS": "config",
+        "MixedDataset": "data",
+        "OfflineConfig": "config",
+        "TD3Offline": "learners",
+        "configuration": "config",
+        "fit": "training",
+    },
+)

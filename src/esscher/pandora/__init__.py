@@ -9,9 +9,7 @@ found.value, found.policy.next_action(opened={"A": 2.0})
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from esscher.kit.lazy import lazy_names
 from esscher.pandora.simulate import simulate
 from esscher.pandora.solve import solve
 from esscher.pandora.verify import verify
@@ -35,28 +33,22 @@ __all__ = [
     "weitzman_value",
 ]
 
-_PLACES = {
-    "BestOfN": "best_of_n",
-    "Box": "box",
-    "Claim": "policy",
-    "Open": "policy",
-    "PandoraInstance": "instance",
-    "Result": "result",
-    "Take": "policy",
-    "TwoPhasePolicy": "policy",
-    "Verdict": "verify",
-    "backup_value": "reservation",
-    "reservation_value": "reservation",
-    "upper_bound": "bounds",
-    "weitzman_value": "weitzman",
-}
-"""Name to module. What bears its module's name is imported at once: the module would hide it."""
-
-
-def __getattr__(name: str) -> Any:
-    """Only what is used is loaded."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
-    globals()[name] = value
-    return value
+# What bears its module's name is imported at once: the module would hide it.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BestOfN": "best_of_n",
+        "Box": "box",
+        "Claim": "policy",
+        "Open": "policy",
+        "PandoraInstance": "instance",
+        "Result": "result",
+        "Take": "policy",
+        "TwoPhasePolicy": "policy",
+        "Verdict": "verify",
+        "backup_value": "reservation",
+        "reservation_value": "reservation",
+        "upper_bound": "bounds",
+        "weitzman_value": "weitzman",
+    },
+)
