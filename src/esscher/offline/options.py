@@ -118,7 +118,7 @@ class FitOptions:
     data: Path | None = None
     """Data set, a folder in Minari's layout or a flat HDF5 or npz file; the argument."""
     method: str = "td3_rkl"
-    """Learner by name, such as td3_rkl, td3_bc, rebrac, brac, spot, iql or bc."""
+    """Learner by name, such as td3_rkl, td3_bc, rebrac, brac, spot, iql, cql or bc."""
     steps: int = 20_000
     """Gradient steps."""
     alpha: float | None = None
