@@ -195,17 +195,18 @@ def configuration(method: str, *, published: bool = False, **changes: Any) -> Tr
     if published:
         network = replace(_PUBLISHED["network"], output=config.network.output)
         config = replace(config, **_PUBLISHED | {"network": network})
+    own: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
     for key, value in changes.items():
         part, cut, rest = key.partition("__")
+        _known(config, part)
         if cut:
-            _known(config, part)
-            inner = getattr(config, part)
-            _known(inner, rest)
-            config = replace(config, **{part: replace(inner, **{rest: value})})
+            _known(getattr(config, part), rest)
+            inner.setdefault(part, {})[rest] = value
         else:
-            _known(config, key)
-            config = replace(config, **{key: value})
-    return config
+            own[key] = value
+    own |= {part: replace(getattr(config, part), **values) for part, values in inner.items()}
+    return replace(config, **own)
 
 
 def _known(config: Any, key: str) -> None:

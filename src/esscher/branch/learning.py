@@ -86,6 +86,13 @@ class DemoOptions:
     name: str = "demo"
     """Name of the run."""
 
+    def __post_init__(self) -> None:
+        if not self.minutes > 0 or self.instances < 1:
+            raise ConfigError(
+                f"a demo needs minutes > 0 and instances >= 1, got {self.minutes} and "
+                f"{self.instances}"
+            )
+
 
 def fit(config: FitOptions, output: Output, *, resume: Path | None = None) -> dict[str, Any]:
     """Learn to branch."""
