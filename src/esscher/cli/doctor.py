@@ -17,7 +17,7 @@ EXTRAS = {
     "sklearn": ("scikit-learn",),
     "parquet": ("pyarrow",),
     "data": ("pooch",),
-    "rl": ("gymnasium", "h5py", "mujoco"),
+    "rl": ("gymnasium", "h5py", "imageio", "mujoco"),
     "milp": ("highspy", "pyscipopt"),
     "fast": ("llvmlite", "numba"),
     "ray": ("ray",),
