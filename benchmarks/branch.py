@@ -1,9 +1,7 @@
 """Learning to branch: what is learnt in minutes beside other policies, and what each step costs.
 
-Nodes: set covering 165 x 230, SCIP without presolving, cuts, propagation and heuristics; every
-learner with the same CPU time on one core, geometric means over held-out instances, and ratios over
-pairs of solves. Speed: a node's observation beside PySCIPOpt's own, a decision of the network, and
-a step of the environment beside that of gyozas where it is installed.
+Nodes and time: see `_branch_learning`. Speed: a node's observation beside PySCIPOpt's own, a
+decision of the network, and a step of the environment beside that of gyozas where it is installed.
 """
 
 from __future__ import annotations
@@ -13,90 +11,34 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from _harness import Numbers, Spread, Timing, interleaved, interval, main, note, ratio, timed
+from _branch_learning import learning
+from _harness import Numbers, Spread, Timing, interleaved, main, note, ratio, timed
 
 from esscher.branch.callback import Limits
-from esscher.branch.config import configuration
 from esscher.branch.env import BranchingEnv, GraphSize
-from esscher.branch.evaluate import evaluate
 from esscher.branch.focus import Focus
-from esscher.branch.graph_policy import save_policy
 from esscher.branch.instances.kind import instance
 from esscher.branch.instances.sizes import named
 from esscher.branch.network import BipartiteNetwork, NetworkConfig
 from esscher.branch.observation.observer import make_observer
 from esscher.branch.policies import MostInfeasible
-from esscher.branch.problems import problems_of
 from esscher.branch.serving import Scorer
 from esscher.branch.settings import configure
 from esscher.branch.solve import solve
-from esscher.branch.summary import summarise
-from esscher.branch.training import fit
 
 PROBLEM = "setcover-165x230"
-LEARNERS: dict[str, dict[str, Any]] = {
-    "retro": {},
-    "imitation": {"imitation__chance": 0.3},
-    "fmsts": {},
-    "original": {},
-}
-SHOWN = {True: ("retro", "imitation"), False: tuple(LEARNERS)}
-MINUTES = {True: 1.5, False: 10.0}
-SEEDS = {True: range(1), False: range(3)}
-INSTANCES = {True: 30, False: 100}
-PLAIN = ("random", "pseudocost", "strong", "pscost")
 ROUNDS = {True: 5, False: 9}
 SIZES = ("setcover-165x230", "setcover-500x1000")
 RANDOM_SEED = 7
 
 
 def measure(quick: bool) -> Numbers:
-    return observing() | deciding() | stepping(quick) | nodes(quick)
-
-
-def nodes(quick: bool) -> Numbers:
-    """Every learner from nothing, then all policies on the same held-out instances."""
-    found: Numbers = {}
-    problems = problems_of(PROBLEM, INSTANCES[quick], 1)
-    per_seed: dict[str, list[float]] = {}
-    for seed in SEEDS[quick]:
-        policies: dict[str, str] = {name: name for name in PLAIN}
-        for method in SHOWN[quick]:
-            folder = Path("runs") / "benchmark-branch" / f"{method}-{seed}"
-            learnt(method, seed, MINUTES[quick], folder)
-            policies[method] = str(folder)
-        summaries = summarise(evaluate(policies, problems), "random", rng=np.random.default_rng(0))
-        for name, summary in summaries.items():
-            assert summary.nodes_gmean is not None
-            per_seed.setdefault(f"nodes: {name}", []).append(summary.nodes_gmean.mean)
-            note(f"  seed {seed}, {name}: {summary.nodes_gmean.mean:.2f} nodes")
-            if seed == SEEDS[quick][0]:
-                found[f"nodes: {name}"] = interval(summary.nodes_gmean)
-    if len(SEEDS[quick]) > 1:
-        found = {name: Spread.of(values) for name, values in per_seed.items()}
-    pairs = [("retro", "random"), ("retro", "imitation"), ("fmsts", "retro"), ("original", "retro")]
-    pairs += [("imitation", "strong"), ("retro", "pscost")]
-    for above, below in pairs:
-        if f"nodes: {above}" in per_seed:
-            values = zip(per_seed[f"nodes: {above}"], per_seed[f"nodes: {below}"], strict=True)
-            found[f"nodes: {above} / {below}"] = Spread.of(a / b for a, b in values)
-    return found
-
-
-def learnt(method: str, seed: int, minutes: float, folder: Path) -> None:
-    """Train for CPU minutes, so that other work on the machine takes nothing away."""
-    note(f"  {method}, seed {seed}: {minutes:g} CPU minutes")
-    config = configuration(
-        method, budget__minutes=minutes, budget__every=minutes / 8, **LEARNERS[method]
-    )
-    result = fit(config, seed=seed, clock=time.process_time)
-    save_policy(result.network, folder)
+    return observing() | deciding() | stepping(quick) | learning(quick)
 
 
 def observing() -> Numbers:

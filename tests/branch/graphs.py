@@ -35,7 +35,11 @@ def plain_scores(network, seen):
     at_row, at_column = (torch.from_numpy(seen[i].astype(np.int64)) for i in (3, 4))
     x_rows = _half(network.to_rows, x_columns, x_rows, (at_column, at_row, value))
     x_columns = _half(network.to_columns, x_rows, x_columns, (at_row, at_column, value))
-    z = network.head(x_columns)[:, 0][torch.from_numpy(seen.candidates.astype(np.int64))]
+    mine = x_columns[torch.from_numpy(seen.candidates.astype(np.int64))]
+    z = network.head(mine)[:, 0]
+    if network.config.head == "dueling":
+        pooled = torch.cat([mine.mean(0), torch.tensor([float(np.log(len(mine)))])])
+        z = z - z.mean() + network.state_head(pooled)
     return -functional.leaky_relu(z, 0.01) if network.config.output == "value" else z
 
 

@@ -54,6 +54,7 @@ def test_a_fit_is_a_policy_that_solves_and_a_report(tmp_path, capsys, monkeypatc
         (["--validation", "1"], "validation"),
         (["--scale", "processes:x"], "processes"),
         (["--minutes", "inf"], "episodes"),
+        (["--method", "imitation", "--head", "dueling"], "softmax"),
     ],
 )
 def test_wrong_flags_are_named_and_leave_no_run(tmp_path, capsys, monkeypatch, words, named):
@@ -75,9 +76,12 @@ def test_flags_reach_the_learner():
     config = train_config(FitOptions(method="imitation", lr=0.01, samples=60, features="retro43"))
     assert (config.cloning.lr, config.imitation.samples) == (0.01, 60)
     assert config.network.features == "retro43"
+    assert train_config(FitOptions()).network.head == "dueling"
+    assert train_config(FitOptions(head="plain")).network.head == "plain"
     published = train_config(FitOptions(published=True))
     assert published.problem == "setcover-500x1000"
     assert published.network.width == 64
+    assert published.network.head == "plain"
 
 
 @pytest.mark.slow

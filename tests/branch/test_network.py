@@ -16,6 +16,9 @@ from tests.branch.graphs import observation, plain_scores
 
 needs_numba = pytest.mark.skipif(compiled() is None, reason="numba is not installed")
 
+ENDS = [{"output": "value"}, {"output": "value", "head": "dueling"}, {"output": "logit"}]
+"""What comes after the convolutions."""
+
 
 def network(seed=0, **settings):
     return BipartiteNetwork(NetworkConfig(**settings), rng=torch.Generator().manual_seed(seed))
@@ -49,13 +52,13 @@ def test_it_has_the_published_number_of_parameters(settings, count):
 
 @pytest.mark.parametrize("features", ["gasse19", "retro43"])
 @pytest.mark.parametrize("edges", ["affine", "legacy"])
-@pytest.mark.parametrize("output", ["value", "logit"])
+@pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("plain", [True, False])
-def test_it_equals_the_forward_of_the_whole_graph(features, edges, output, plain, monkeypatch):
+def test_it_equals_the_forward_of_the_whole_graph(features, edges, end, plain, monkeypatch):
     if plain:
         monkeypatch.setattr(messages, "compiled", lambda: None)
     rng = np.random.default_rng(0)
-    net = lively(features=features, edges=edges, output=output, width=24)
+    net = lively(features=features, edges=edges, **end, width=24)
     seen = [observation(rng, rows=r, columns=c, edges=3 * c, candidates=k)
             for r, c, k in [(6, 8, 3), (20, 30, 30), (1, 2, 1), (5, 4, 2)]]  # fmt: skip
     got = net(collate(seen, features))
@@ -64,9 +67,10 @@ def test_it_equals_the_forward_of_the_whole_graph(features, edges, output, plain
     assert (got - wanted).abs().max() < 1e-5
 
 
-def test_edges_and_gradients_of_whole_and_part_agree():
+@pytest.mark.parametrize("head", ["plain", "dueling"])
+def test_edges_and_gradients_of_whole_and_part_agree(head):
     rng = np.random.default_rng(1)
-    net = lively(width=16)
+    net = lively(width=16, head=head)
     seen = observation(rng, rows=9, columns=12, edges=40, candidates=5)
     weight = torch.randn(5, generator=torch.Generator().manual_seed(0))
     slopes = [
@@ -153,6 +157,37 @@ def test_values_are_minus_leaky_relu_of_logits():
     assert torch.allclose(value(collate([seen], "gasse19")), expected)
 
 
+def test_the_state_value_moves_all_candidates_alike_and_advantages_none():
+    rng = np.random.default_rng(6)
+    seen = [observation(rng, candidates=k) for k in (8, 5)]
+    net = lively(head="dueling")
+
+    def level(scores):
+        """z of values that are all on one side of the LeakyReLU."""
+        assert (scores < -0.1).all()
+        return -scores
+
+    with torch.no_grad():
+        net.state_head[4].bias += 50
+        before = level(net(collate(seen, "gasse19")))
+        net.state_head[4].bias += 1
+        assert torch.allclose(level(net(collate(seen, "gasse19"))), before + 1, atol=1e-4)
+        net.state_head[4].bias -= 1
+        net.head[4].bias += 3
+        assert torch.allclose(level(net(collate(seen, "gasse19"))), before, atol=1e-4)
+        pooled = before.split([8, 5])
+        net.head[4].weight.zero_()
+        value = level(net(collate(seen, "gasse19"))).split([8, 5])
+    for z, v in zip(pooled, value, strict=True):
+        assert torch.allclose(v, z.mean().expand_as(v), atol=1e-4)
+        assert z.std() > 0.01
+
+
+def test_a_softmax_takes_no_dueling_head():
+    with pytest.raises(ConfigError, match="softmax does not see V"):
+        NetworkConfig(output="logit", head="dueling")
+
+
 def test_initial_weights_are_those_asked_for(no_global_state):
     normal = network(init="normal", features="retro43")
     weights = torch.cat([m.weight.flatten() for m in normal.modules() if isinstance(m, nn.Linear)])
@@ -172,7 +207,7 @@ def test_initial_weights_are_those_asked_for(no_global_state):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("width", 0), ("width", 1.5), ("features", "all"), ("edges", "none"), ("output", "q"),
-     ("init", "zero")],
+     ("head", "none"), ("init", "zero")],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(ConfigError, match=name):

@@ -116,7 +116,7 @@ class TrainConfig:
     """Discount per step of a path, in [0, 1]."""
     n_step: int = 1
     """Rewards summed before the value of what follows, >= 1."""
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(width=32))
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(width=32, head="dueling"))
     """Architecture and features."""
     dqn: DQNConfig = field(default_factory=lambda: DQNConfig(lr=1e-3, batch=32, tau=0.002))
     """Of Q-learning and the regression."""

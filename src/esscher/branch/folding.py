@@ -45,6 +45,10 @@ class _Convolution(NamedTuple):
     join_bias: Floats
 
 
+_Head = list[tuple[Floats, Floats]]
+"""Maps of a head, [in, out] with bias; LeakyReLUs between them."""
+
+
 class FoldedNetwork:
     """The network's arithmetic on one observation, in numpy and compiled loops.
 
@@ -64,13 +68,13 @@ class FoldedNetwork:
             self.constant = network.edge_norm.bias.item()
         self.rows = _embedding(network.row_embedding)
         self.columns = _embedding(network.column_embedding)
-        # The maps that follow the convolutions' last one are linear as well, and taken at once.
-        head = [_pair(network.head[i]) for i in (0, 2, 4)]
         self.to_rows = _fold(network.to_rows)
         self.to_columns = _fold(network.to_columns, before=network.to_rows.out)
-        first = _product(_pair(network.to_columns.out), head[0])
-        self.head = [_single(part) for part in (*first, *head[1])]
-        self.last, self.last_bias = _single(head[2][0][:, 0]), _single(head[2][1])
+        out = _pair(network.to_columns.out)
+        self.head = _folded_head(network.head, out)
+        self.state_head = None
+        if network.state_head is not None:
+            self.state_head = _folded_head(network.state_head, out)
 
     def __call__(self, seen: Observation) -> Floats:
         """[K] scores of the candidates.
@@ -78,7 +82,6 @@ class FoldedNetwork:
         Raises:
             ShapeError: if the observation lacks features of the network.
         """
-        leaky = self.kernels.leaky
         rows = self._embedded(_floats(seen.rows), None, self.rows)
         tree = seen.tree if self.config.features == "retro43" else None
         columns = self._embedded(_floats(seen.columns), tree, self.columns)
@@ -95,13 +98,20 @@ class FoldedNetwork:
         count = np.bincount(end + 1, minlength=len(seen.candidates) + 1)[1:].astype(np.float32)
         mine = columns[seen.candidates]
         mine = self._convolved(self.to_columns, rows, mine, (seen.edge_row, end, value), count)
-        first, bias, second, second_bias = self.head
-        mine = mine @ first
-        leaky(mine, bias)
-        mine = mine @ second
-        leaky(mine, second_bias)
-        z: Floats = mine @ self.last + self.last_bias
+        z = self._read(self.head, mine)
+        if self.state_head is not None:
+            pooled = np.append(mine.mean(0), np.log(np.float32(len(mine))))[None]
+            z += self._read(self.state_head, pooled)[0] - z.mean()
         return -np.where(z > 0, z, np.float32(SLOPE) * z) if self.config.output == "value" else z
+
+    def _read(self, head: _Head, x: Floats) -> Floats:
+        """[n] numbers of features [n, inputs]."""
+        for weight, bias in head[:2]:
+            x = x @ weight
+            self.kernels.leaky(x, bias)
+        weight, bias = head[2]
+        numbers: Floats = (x @ weight + bias)[:, 0]
+        return numbers
 
     def _embedded(self, x: Floats, tree: Floats | None, maps: tuple[Floats, ...]) -> Floats:
         first, second, bias = maps
@@ -171,6 +181,18 @@ def _fold(conv: HalfConvolution, before: nn.Linear | None = None) -> _Convolutio
         join_bias + shift @ join[:h],
     )
     return _Convolution(*map(_single, arrays))
+
+
+def _folded_head(layers: nn.Sequential, out: Affine) -> _Head:
+    """A head after the map `out`: both are linear, and taken at once.
+
+    Inputs of the head past those of `out` stay as they are.
+    """
+    first, second, third = (_pair(layers[i]) for i in (0, 2, 4))
+    h = out[0].shape[1]
+    weight, bias = _product(out, (first[0][:h], first[1]))
+    maps = [(np.vstack([weight, first[0][h:]]), bias), second, third]
+    return [(_single(weight), _single(bias)) for weight, bias in maps]
 
 
 def _embedding(layers: nn.Sequential) -> tuple[Floats, Floats, Floats]:

@@ -49,6 +49,9 @@ class FitOptions:
     """Features of a column: its own, or those of the search tree besides."""
     width: int = 32
     """Units of the network's layers."""
+    head: Literal["plain", "dueling"] | None = None
+    """Value of a candidate alone (plain), or of the state and the candidate's share apart (dueling,
+    the default of methods that learn values)."""
     n_step: int = 1
     """Rewards summed before the value of what follows."""
     lr: float | None = None
@@ -158,6 +161,8 @@ def train_config(options: FitOptions) -> TrainConfig:
         }  # fmt: skip
     if options.selector is not None:
         changes["selector"] = options.selector
+    if options.head is not None:
+        changes["network__head"] = options.head
     if options.lr is not None:
         part = {"tmdp": "reinforce", "imitation": "cloning"}.get(options.method, "dqn")
         changes[f"{part}__lr"] = options.lr

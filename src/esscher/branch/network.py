@@ -37,6 +37,9 @@ class NetworkConfig:
     """Coefficients enter as they are; "legacy" normalises each alone, which gives a constant."""
     output: Literal["value", "logit"] = "value"
     """Q = -LeakyReLU(z), at most about 0; or z itself."""
+    head: Literal["plain", "dueling"] = "plain"
+    """z of a candidate alone; or z = V(s) + A(s, a), A with mean 0 over the candidates, where V
+    takes the part that is the same for all of them off A's error (Wang et al. 2016)."""
     init: Literal["normal", "uniform"] = "uniform"
     """Weights N(0, 0.01²) and biases 0, as published; or all uniform within ±1/√fan-in."""
 
@@ -47,6 +50,7 @@ class NetworkConfig:
             "features": tuple(FEATURES),
             "edges": ("affine", "legacy"),
             "output": ("value", "logit"),
+            "head": ("plain", "dueling"),
             "init": ("normal", "uniform"),
         }
         for name, known in choices.items():
@@ -55,6 +59,10 @@ class NetworkConfig:
                     f"NetworkConfig.{name} must be one of {', '.join(known)}, got "
                     f"{getattr(self, name)!r}"
                 )
+        if self.head == "dueling" and self.output == "logit":
+            raise ConfigError(
+                "NetworkConfig.head='dueling' needs output='value': a softmax does not see V"
+            )
 
 
 class HalfConvolution(nn.Module):
@@ -115,7 +123,9 @@ class BipartiteNetwork(nn.Module):
     Reference:
         Gasse, Chételat, Ferroni, Charlin, Lodi (2019), "Exact combinatorial optimization with graph
         convolutional neural networks"; Parsonson, Laterre, Barrett (2023), "Reinforcement learning
-        for branch-and-bound optimisation using retrospective trajectories".
+        for branch-and-bound optimisation using retrospective trajectories"; Wang, Schaul, Hessel,
+        van Hasselt, Lanctot, de Freitas (2016), "Dueling network architectures for deep
+        reinforcement learning".
     """
 
     def __init__(self, config: NetworkConfig, *, rng: torch.Generator) -> None:
@@ -127,9 +137,8 @@ class BipartiteNetwork(nn.Module):
         self.edge_norm = nn.LayerNorm(1) if config.edges == "legacy" else None
         self.to_rows = HalfConvolution(h)
         self.to_columns = HalfConvolution(h)
-        self.head = nn.Sequential(
-            _linear(h, h), nn.LeakyReLU(SLOPE), _linear(h, h), nn.LeakyReLU(SLOPE), _linear(h, 1)
-        )
+        self.head = _head(h, h)
+        self.state_head = _head(h + 1, h) if config.head == "dueling" else None
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 _initialise(layer, config.init, rng)
@@ -144,7 +153,24 @@ class BipartiteNetwork(nn.Module):
         back = (batch.back_row, batch.back_candidate, self._edge_value(batch.back_value))
         mine = self.to_columns(rows, mine, back, batch.candidate_degree)
         z = cast("Tensor", self.head(mine)).squeeze(1)
+        if self.state_head is not None:
+            z = z + self._state_value(self.state_head, mine, z, batch)
         return -functional.leaky_relu(z, SLOPE) if self.config.output == "value" else z
+
+    def _state_value(
+        self, head: nn.Sequential, mine: Tensor, advantage: Tensor, batch: GraphBatch
+    ) -> Tensor:
+        """[K] V(s) less the mean advantage, of the graph of every candidate.
+
+        V sees the mean of the candidates' features and the logarithm of their number.
+        """
+        graph = torch.div(batch.cell, batch.widest, rounding_mode="floor")
+        count = torch.bincount(graph, minlength=len(batch)).to(mine.dtype)
+        mean = mine.new_zeros(len(batch), mine.shape[1]).index_add(0, graph, mine)
+        seen = torch.cat([mean / count[:, None], count.log()[:, None]], 1)
+        total = advantage.new_zeros(len(batch)).index_add(0, graph, advantage)
+        value = cast("Tensor", head(seen)).squeeze(1) - total / count
+        return value.index_select(0, graph)
 
     def _edge_value(self, value: Tensor) -> Tensor:
         if self.edge_norm is None:
@@ -156,6 +182,16 @@ def _linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     # skip_init leaves the global generator alone.
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
     return layer
+
+
+def _head(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        _linear(inputs, width),
+        nn.LeakyReLU(SLOPE),
+        _linear(width, width),
+        nn.LeakyReLU(SLOPE),
+        _linear(width, 1),
+    )
 
 
 def _embedding(inputs: int, width: int) -> nn.Sequential:

@@ -229,8 +229,9 @@ def test_what_is_not_finite_stops_it_before_the_step():
 
 @pytest.mark.parametrize("edges", ["affine", "legacy"])
 @pytest.mark.parametrize("features", ["gasse19", "retro43"])
-def test_every_architecture_learns(features, edges):
-    network = NetworkConfig(width=8, features=features, edges=edges)
+@pytest.mark.parametrize("head", ["plain", "dueling"])
+def test_every_architecture_learns(features, edges, head):
+    network = NetworkConfig(width=8, features=features, edges=edges, head=head)
     memory = memory_of(two(), [2, 1], [-3.0, -1.0], [1, -1])
     state = dqn.init(network, QUICK, Streams(9))
     config = dataclasses.replace(QUICK, lr=1e-2)

@@ -1,0 +1,221 @@
+"""What is learnt in CPU minutes: nodes and time beside other policies, and what it depends on.
+
+Set covering 165 x 230, SCIP without presolving, cuts, propagation and heuristics; every learner
+with the same CPU time on one core, and the same held-out instances for all. Policies are learnt
+once and kept in a folder for temporary files, so that a second call only compares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _harness import Numbers, Spread, interval, note
+
+from esscher.branch.callback import Limits
+from esscher.branch.config import configuration
+from esscher.branch.evaluate import evaluate
+from esscher.branch.graph_policy import save_policy
+from esscher.branch.problems import problems_of
+from esscher.branch.setup import Setup
+from esscher.branch.summary import Summary, summarise
+from esscher.branch.training import fit
+
+KEPT = Path(tempfile.gettempdir()) / "esscher-branch"
+PROBLEM = "setcover-165x230"
+LEARNERS: dict[str, dict[str, Any]] = {
+    "retro": {},
+    "imitation": {"imitation__chance": 0.3},
+    "fmsts": {},
+    "original": {},
+}
+PLAIN = ("random", "pseudocost", "strong", "pscost")
+RATIOS = (
+    ("retro", "random"), ("retro", "imitation"), ("imitation", "strong"), ("retro", "pscost"),
+    ("fmsts", "retro"), ("original", "retro"),
+)  # fmt: skip
+SELECTS = ("max_leaf_lp_gain", "deepest", "visitation_order", "random")
+LARGE = "setcover-250x500"
+"""Trees of hundreds of nodes under SCIP's pseudocost rule."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is learnt and compared.
+
+    Attributes:
+        minutes: CPU minutes of every learner.
+        seeds: of them.
+        instances: held out.
+        learners: by name.
+    """
+
+    minutes: float
+    seeds: Sequence[int]
+    instances: int
+    learners: Sequence[str] = tuple(LEARNERS)
+
+
+QUICK = Size(1.5, (0,), 30, ("retro", "imitation"))
+FULL = Size(6.0, (0, 1, 2), 100)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """One policy to learn."""
+
+    method: str
+    minutes: float
+    seed: int
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Of the policy, by everything that makes it."""
+        text = repr((self.method, self.minutes, sorted(self.changes.items())))
+        return KEPT / f"{self.method}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def learning(quick: bool) -> Numbers:
+    """All there is; quick ones of fewer learners and one seed."""
+    if quick:
+        return policies(QUICK) | hybrids(QUICK)
+    return policies(FULL) | selectors(FULL) | constructions(FULL) | heads(FULL) | hybrids(FULL)
+
+
+def learnt(fitting: Fitting) -> str:
+    """Folder of the policy. Time is the process's, so that other work takes nothing away."""
+    folder = fitting.folder
+    if not folder.exists():
+        note(f"  {fitting.method} {dict(fitting.changes)}, seed {fitting.seed}: "
+             f"{fitting.minutes:g} CPU minutes")  # fmt: skip
+        config = configuration(
+            fitting.method, budget__minutes=fitting.minutes,
+            budget__every=fitting.minutes / 8, **fitting.changes,
+        )  # fmt: skip
+        result = fit(config, seed=fitting.seed, clock=time.process_time)
+        note(f"  nodes while learning: {[round(r['nodes_gmean'], 1) for r in result.history]}")
+        save_policy(result.network, folder)
+    return str(folder)
+
+
+def policies(size: Size) -> Numbers:
+    """Every learner beside strong branching, pseudocosts and chance."""
+    found: Numbers = {}
+    means: dict[str, list[float]] = {}
+    for seed in size.seeds:
+        named = {name: name for name in PLAIN}
+        for method in size.learners:
+            named[method] = learnt(Fitting(method, size.minutes, seed, LEARNERS[method]))
+        summaries = compared(named, "random", size.instances)
+        for name, summary in summaries.items():
+            means.setdefault(name, []).append(mean_nodes(summary))
+            note(f"  seed {seed}, {name}: {mean_nodes(summary):.2f} nodes")
+            if seed == size.seeds[0]:
+                assert summary.nodes_gmean is not None
+                found[f"nodes: {name}"] = interval(summary.nodes_gmean)
+    if len(size.seeds) > 1:
+        found = {f"nodes: {name}": Spread.of(values) for name, values in means.items()}
+    for above, below in RATIOS:
+        if above in means:
+            pairs = zip(means[above], means[below], strict=True)
+            found[f"nodes: {above} / {below}"] = Spread.of(a / b for a, b in pairs)
+    return found
+
+
+def selectors(size: Size) -> Numbers:
+    """The learnt policy's nodes over pseudocost's, under other choices of the next node."""
+    found: Numbers = {}
+    for selector in ("default", "dfs", "bfs"):
+        values = []
+        for seed in size.seeds:
+            named = {
+                "retro": learnt(Fitting("retro", size.minutes, seed)), "pseudocost": "pseudocost",
+            }  # fmt: skip
+            setup = Setup(selector=selector)
+            values.append(ratio_of(compared(named, "pseudocost", size.instances, setup=setup)))
+        found[f"nodes under {selector}: retro / pseudocost"] = Spread.of(values)
+    return found
+
+
+def constructions(size: Size) -> Numbers:
+    """Nodes by where retrospective paths lead."""
+    changes = {name: {"select": name} for name in SELECTS if name != "max_leaf_lp_gain"}
+    return variants(size, {"max_leaf_lp_gain": {}, **changes}, "select")
+
+
+def heads(size: Size) -> Numbers:
+    """Nodes with and without a value of the state beside that of the candidate."""
+    return variants(size, {"dueling": {}, "plain": {"network__head": "plain"}}, "head")
+
+
+def variants(size: Size, changes: Mapping[str, Mapping[str, Any]], what: str) -> Numbers:
+    """Nodes of retro's policies with settings changed, over seeds."""
+    found: Numbers = {}
+    for name, change in changes.items():
+        folders = {
+            str(seed): learnt(Fitting("retro", size.minutes, seed, change)) for seed in size.seeds
+        }
+        summaries = compared(folders, str(size.seeds[0]), size.instances)
+        found[f"nodes: {what} {name}"] = Spread.of(map(mean_nodes, summaries.values()))
+    return found
+
+
+def hybrids(size: Size) -> Numbers:
+    """Time beside SCIP's pseudocost rule where trees are large: asked everywhere, or near the root.
+
+    The policy was learnt on the small class.
+    """
+    policy = learnt(Fitting("retro", size.minutes, size.seeds[0]))
+    problems = problems_of(LARGE, max(6, size.instances // 5), 1)
+    rows = evaluate({"pscost": "pscost", "retro": policy}, problems, setup=Setup())
+    found: Numbers = {}
+    for depth in (4, 8):
+        setup = Setup(limits=Limits(max_depth=depth), fallback="pscost")
+        label = f"retro to depth {depth}"
+        rows += evaluate({label: policy}, problems, setup=setup)
+    summaries = summarise(rows, "pscost", rng=np.random.default_rng(0))
+    for name, summary in summaries.items():
+        assert summary.nodes_mean is not None
+        found[f"{LARGE}, nodes: {name}"] = interval(summary.nodes_mean)
+        found[f"{LARGE}, seconds: {name}"] = interval(summary.seconds_gmean)
+        one = summary.seconds_ratio
+        if one is not None and one.low is not None and one.high is not None:
+            spread = Spread(one.estimate.mean, one.low, one.high)
+            found[f"{LARGE}, seconds: {name} / pscost"] = spread
+    return found
+
+
+def compared(
+    named: Mapping[str, str], base: str, instances: int, *, setup: Setup | None = None
+) -> dict[str, Summary]:
+    """All policies on the same held-out instances."""
+    rows = evaluate(named, problems_of(PROBLEM, instances, 1), setup=setup or Setup())
+    return summarise(rows, base, rng=np.random.default_rng(0))
+
+
+def mean_nodes(summary: Summary) -> float:
+    """Geometric mean."""
+    assert summary.nodes_gmean is not None
+    return summary.nodes_gmean.mean
+
+
+def ratio_of(summaries: Mapping[str, Summary]) -> float:
+    """Geometric mean of nodes, retro over pseudocost."""
+    return mean_nodes(summaries["retro"]) / mean_nodes(summaries["pseudocost"])
+
+
+def all_fittings(size: Size = FULL) -> Iterable[Fitting]:
+    """Every policy the full benchmark learns, for those who spread them over cores."""
+    for seed in size.seeds:
+        for method in size.learners:
+            yield Fitting(method, size.minutes, seed, LEARNERS[method])
+        for select in SELECTS[1:]:
+            yield Fitting("retro", size.minutes, seed, {"select": select})
+        yield Fitting("retro", size.minutes, seed, {"network__head": "plain"})
