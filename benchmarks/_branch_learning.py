@@ -51,19 +51,26 @@ class Size:
 
     Attributes:
         minutes: CPU minutes of every learner.
+        expert: of imitation, which needs some thousand decisions of strong branching.
         seeds: of them.
         instances: held out.
         learners: by name.
     """
 
     minutes: float
+    expert: float
     seeds: Sequence[int]
     instances: int
     learners: Sequence[str] = tuple(LEARNERS)
 
+    def fitting(self, method: str, seed: int, **changes: Any) -> Fitting:
+        """Of this size."""
+        minutes = self.expert if method == "imitation" else self.minutes
+        return Fitting(method, minutes, seed, LEARNERS[method] | changes)
 
-QUICK = Size(1.5, (0,), 30, ("retro", "imitation"))
-FULL = Size(6.0, (0, 1, 2), 100)
+
+QUICK = Size(1.5, 1.5, (0,), 30, ("retro", "imitation"))
+FULL = Size(4.0, 10.0, (0, 1, 2), 100)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def policies(size: Size) -> Numbers:
     for seed in size.seeds:
         named = {name: name for name in PLAIN}
         for method in size.learners:
-            named[method] = learnt(Fitting(method, size.minutes, seed, LEARNERS[method]))
+            named[method] = learnt(size.fitting(method, seed))
         summaries = compared(named, "random", size.instances)
         for name, summary in summaries.items():
             means.setdefault(name, []).append(mean_nodes(summary))
@@ -136,7 +143,7 @@ def selectors(size: Size) -> Numbers:
         values = []
         for seed in size.seeds:
             named = {
-                "retro": learnt(Fitting("retro", size.minutes, seed)), "pseudocost": "pseudocost",
+                "retro": learnt(size.fitting("retro", seed)), "pseudocost": "pseudocost",
             }  # fmt: skip
             setup = Setup(selector=selector)
             values.append(ratio_of(compared(named, "pseudocost", size.instances, setup=setup)))
@@ -146,25 +153,24 @@ def selectors(size: Size) -> Numbers:
 
 def constructions(size: Size) -> Numbers:
     """Nodes by where retrospective paths lead."""
-    changes = {name: {"select": name} for name in SELECTS if name != "max_leaf_lp_gain"}
-    return variants(size, {"max_leaf_lp_gain": {}, **changes}, "select")
+    means = {"max_leaf_lp_gain": seeds_of(size, "retro")}
+    means |= {select: seeds_of(size, "retro", select=select) for select in SELECTS[1:]}
+    return {f"nodes: retro, {name}": Spread.of(values) for name, values in means.items()}
 
 
 def heads(size: Size) -> Numbers:
-    """Nodes with and without a value of the state beside that of the candidate."""
-    return variants(size, {"dueling": {}, "plain": {"network__head": "plain"}}, "head")
+    """Nodes without a value of the state beside that of the candidate."""
+    means = {m: seeds_of(size, m, network__head="plain") for m in ("retro", "fmsts")}
+    found = {f"nodes: {name}, plain head": Spread.of(values) for name, values in means.items()}
+    pairs = zip(means["fmsts"], means["retro"], strict=True)
+    return found | {"nodes: fmsts / retro, plain head": Spread.of(a / b for a, b in pairs)}
 
 
-def variants(size: Size, changes: Mapping[str, Mapping[str, Any]], what: str) -> Numbers:
-    """Nodes of retro's policies with settings changed, over seeds."""
-    found: Numbers = {}
-    for name, change in changes.items():
-        folders = {
-            str(seed): learnt(Fitting("retro", size.minutes, seed, change)) for seed in size.seeds
-        }
-        summaries = compared(folders, str(size.seeds[0]), size.instances)
-        found[f"nodes: {what} {name}"] = Spread.of(map(mean_nodes, summaries.values()))
-    return found
+def seeds_of(size: Size, method: str, **changes: Any) -> list[float]:
+    """Geometric mean of the nodes of a learner's policies, a number per seed."""
+    folders = {str(s): learnt(size.fitting(method, s, **changes)) for s in size.seeds}
+    summaries = compared(folders, str(size.seeds[0]), size.instances)
+    return [mean_nodes(summaries[str(s)]) for s in size.seeds]
 
 
 def hybrids(size: Size) -> Numbers:
@@ -172,7 +178,7 @@ def hybrids(size: Size) -> Numbers:
 
     The policy was learnt on the small class.
     """
-    policy = learnt(Fitting("retro", size.minutes, size.seeds[0]))
+    policy = learnt(size.fitting("retro", size.seeds[0]))
     problems = problems_of(LARGE, max(6, size.instances // 5), 1)
     rows = evaluate({"pscost": "pscost", "retro": policy}, problems, setup=Setup())
     found: Numbers = {}
@@ -214,8 +220,8 @@ def ratio_of(summaries: Mapping[str, Summary]) -> float:
 def all_fittings(size: Size = FULL) -> Iterable[Fitting]:
     """Every policy the full benchmark learns, for those who spread them over cores."""
     for seed in size.seeds:
-        for method in size.learners:
-            yield Fitting(method, size.minutes, seed, LEARNERS[method])
-        for select in SELECTS[1:]:
-            yield Fitting("retro", size.minutes, seed, {"select": select})
-        yield Fitting("retro", size.minutes, seed, {"network__head": "plain"})
+        yield from (size.fitting(method, seed) for method in size.learners)
+    for seed in size.seeds:
+        yield from (size.fitting("retro", seed, select=select) for select in SELECTS[1:])
+    for seed in size.seeds:
+        yield from (size.fitting(m, seed, network__head="plain") for m in ("retro", "fmsts"))
