@@ -11,7 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from collections.abc import Callable, Iterator
+import importlib.util
+import math
+import statistics
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +26,7 @@ from _harness import Numbers, Spread, Timing, interleaved, main, note, ratio, ti
 from esscher.branch.callback import Limits
 from esscher.branch.env import BranchingEnv, GraphSize
 from esscher.branch.focus import Focus
-from esscher.branch.instances.kind import instance
+from esscher.branch.instances.kind import InstanceClass, instance
 from esscher.branch.instances.sizes import named
 from esscher.branch.network import BipartiteNetwork, NetworkConfig
 from esscher.branch.observation.observer import make_observer
@@ -31,7 +35,6 @@ from esscher.branch.serving import Scorer
 from esscher.branch.settings import configure
 from esscher.branch.solve import solve
 
-PROBLEM = "setcover-165x230"
 ROUNDS = {True: 5, False: 9}
 SIZES = ("setcover-165x230", "setcover-500x1000")
 RANDOM_SEED = 7
@@ -81,68 +84,81 @@ def _decided(focus: Focus) -> list[Timing]:
 
 
 def stepping(quick: bool) -> Numbers:
-    """Steps of an episode of random actions with observations, in turns with gyozas."""
-    kind = named(PROBLEM)
-    numbers = [i for i in range(60) if decisions(i) >= 10][:6]
-    cases = {"ours": lambda: timed(lambda: own_episodes(kind, numbers))}
-    try:
-        import gyozas  # noqa: F401
-    except ImportError:
-        note("  gyozas is not installed; its environment is not timed")
-    else:
-        cases["gyozas"] = lambda: timed(lambda: their_episodes(kind, numbers))
-    for case in cases.values():
-        case()
-    times = interleaved(cases, ROUNDS[quick])
-    found = {f"step, {name}: ms": _ms(rounds, "wall") for name, rounds in times.items()}
-    if "gyozas" in times:
-        found["step, gyozas / ours"] = ratio(times["gyozas"], times["ours"], "wall")
+    """Steps of episodes of random actions with observations, in turns with gyozas.
+
+    Only the steps are timed: making an instance and presolving it is the same work for both.
+    """
+    found: Numbers = {}
+    for size, count, most in ((SIZES[0], 6, math.inf), (SIZES[1], 1, 15)):
+        kind = named(size)
+        numbers = [i for i in range(60) if most < math.inf or decisions(kind, i) >= 10][:count]
+        cases = {"ours": own_steps}
+        if importlib.util.find_spec("gyozas") is None:
+            note("  gyozas is not installed; its environment is not timed")
+        else:
+            cases["gyozas"] = their_steps
+        for case in cases.values():
+            case(kind, numbers, most)
+        times: dict[str, list[list[float]]] = {name: [] for name in cases}
+        for turn in range(ROUNDS[quick]):
+            for name in list(cases)[:: 1 if turn % 2 == 0 else -1]:
+                times[name].append(cases[name](kind, numbers, most))
+        for what, of in (("mean", statistics.mean), ("median", statistics.median)):
+            per = {name: [of(one) for one in rounds] for name, rounds in times.items()}
+            for name, values in per.items():
+                found[f"step, {size}, {name}: {what}, ms"] = Spread.of(1e3 * v for v in values)
+            if "gyozas" in per:
+                pairs = zip(per["gyozas"], per["ours"], strict=True)
+                found[f"step, {size}, gyozas / ours: {what}"] = Spread.of(a / b for a, b in pairs)
     return found
 
 
-def decisions(number: int) -> int:
-    model = instance(named(PROBLEM), 1, number).to_scip()
+def decisions(kind: InstanceClass, number: int) -> int:
+    model = instance(kind, 1, number).to_scip()
     configure(model, "bare", seed=0)
     return solve(model, MostInfeasible()).decisions
 
 
-def own_episodes(kind: Any, numbers: list[int]) -> float:
+def own_steps(kind: InstanceClass, numbers: list[int], most: float) -> list[float]:
+    """Seconds of every step of the instances' episodes, of at most so many each."""
     env = BranchingEnv(
         lambda i: instance(kind, 1, i).to_scip(),
-        GraphSize(rows=165, columns=230, edges=2000),
+        GraphSize(rows=500, columns=1000, edges=25_000),
         make_observer("gasse19"),
     )
-    rng, steps = np.random.default_rng(RANDOM_SEED), 0
+    rng, seconds = np.random.default_rng(RANDOM_SEED), []
     for number in numbers:
         _, info = env.reset(options={"instance": number})
-        done = False
-        while not done:
+        done, steps = False, 0
+        while not done and steps < most:
             action = int(rng.choice(np.flatnonzero(info["action_mask"])))
+            begin = time.perf_counter()
             _, _, terminated, truncated, info = env.step(action)
+            seconds.append(time.perf_counter() - begin)
             done, steps = terminated or truncated, steps + 1
     env.close()
-    return steps
+    return seconds
 
 
-def their_episodes(kind: Any, numbers: list[int]) -> float:
+def their_steps(kind: InstanceClass, numbers: list[int], most: float) -> list[float]:
     from gyozas.environment import Environment
     from gyozas.observations import NodeBipartiteEcole
 
-    def models() -> Iterator[Any]:
-        for number in numbers:
-            model = instance(kind, 1, number).to_scip()
-            configure(model, "bare", seed=0)
-            yield model
-
-    env = Environment(models(), NodeBipartiteEcole())
-    rng, steps = np.random.default_rng(RANDOM_SEED), 0
-    for _ in numbers:
+    rng, seconds = np.random.default_rng(RANDOM_SEED), []
+    for number in numbers:
+        model = instance(kind, 1, number).to_scip()
+        configure(model, "bare", seed=0)
+        env = Environment(iter([model]), NodeBipartiteEcole())
         _, actions, _, done, _ = env.reset()
-        while not done:
-            _, actions, _, done, _ = env.step(rng.choice(actions))
+        steps = 0
+        while not done and steps < most:
+            action = rng.choice(actions)
+            begin = time.perf_counter()
+            _, actions, _, done, _ = env.step(action)
+            seconds.append(time.perf_counter() - begin)
             steps += 1
-    env.close()
-    return steps
+        env.close()
+    return seconds
 
 
 def at_root(size: str, look: Callable[[Focus], Any]) -> Any:
