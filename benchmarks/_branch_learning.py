@@ -41,6 +41,7 @@ RATIOS = (
     ("fmsts", "retro"), ("original", "retro"),
 )  # fmt: skip
 SELECTS = ("max_leaf_lp_gain", "deepest", "visitation_order", "random")
+PUBLISHED_END = {"network__head": "plain", "network__output": "value"}
 LARGE = "setcover-250x500"
 """Trees of hundreds of nodes under SCIP's pseudocost rule."""
 
@@ -70,7 +71,7 @@ class Size:
 
 
 QUICK = Size(1.5, 1.5, (0,), 30, ("retro", "imitation"))
-FULL = Size(4.0, 10.0, (0, 1, 2), 100)
+FULL = Size(3.0, 10.0, (0, 1, 2), 100)
 
 
 @dataclass(frozen=True)
@@ -113,22 +114,24 @@ def learnt(fitting: Fitting) -> str:
 
 
 def policies(size: Size) -> Numbers:
-    """Every learner beside strong branching, pseudocosts and chance."""
-    found: Numbers = {}
-    means: dict[str, list[float]] = {}
+    """Every learner beside strong branching, pseudocosts and chance; a number per seed."""
+    named = {name: name for name in PLAIN}
     for seed in size.seeds:
-        named = {name: name for name in PLAIN}
         for method in size.learners:
-            named[method] = learnt(size.fitting(method, seed))
-        summaries = compared(named, "random", size.instances)
-        for name, summary in summaries.items():
-            means.setdefault(name, []).append(mean_nodes(summary))
-            note(f"  seed {seed}, {name}: {mean_nodes(summary):.2f} nodes")
-            if seed == size.seeds[0]:
-                assert summary.nodes_gmean is not None
-                found[f"nodes: {name}"] = interval(summary.nodes_gmean)
-    if len(size.seeds) > 1:
-        found = {f"nodes: {name}": Spread.of(values) for name, values in means.items()}
+            named[f"{method} {seed}"] = learnt(size.fitting(method, seed))
+    summaries = compared(named, "random", size.instances)
+    means: dict[str, list[float]] = {}
+    found: Numbers = {}
+    for label, summary in summaries.items():
+        name = label.split(" ")[0]
+        means.setdefault(name, []).append(mean_nodes(summary))
+        note(f"  {label}: {mean_nodes(summary):.2f} nodes, {summary.seconds_gmean.mean:.3f} s")
+        assert summary.nodes_gmean is not None
+        if len(size.seeds) == 1 or name in PLAIN:
+            found[f"nodes: {name}"] = interval(summary.nodes_gmean)
+        else:
+            found[f"nodes: {name}"] = Spread.of(means[name])
+    means |= {name: means[name] * len(size.seeds) for name in PLAIN}
     for above, below in RATIOS:
         if above in means:
             pairs = zip(means[above], means[below], strict=True)
@@ -159,11 +162,11 @@ def constructions(size: Size) -> Numbers:
 
 
 def heads(size: Size) -> Numbers:
-    """Nodes without a value of the state beside that of the candidate."""
-    means = {m: seeds_of(size, m, network__head="plain") for m in ("retro", "fmsts")}
-    found = {f"nodes: {name}, plain head": Spread.of(values) for name, values in means.items()}
+    """Nodes of networks that end as the published one does: no value of the state, Q <= 0."""
+    means = {name: seeds_of(size, name, **PUBLISHED_END) for name in ("retro", "fmsts")}
+    found = {f"nodes: {name}, published end": Spread.of(v) for name, v in means.items()}
     pairs = zip(means["fmsts"], means["retro"], strict=True)
-    return found | {"nodes: fmsts / retro, plain head": Spread.of(a / b for a, b in pairs)}
+    return found | {"nodes: fmsts / retro, published end": Spread.of(a / b for a, b in pairs)}
 
 
 def seeds_of(size: Size, method: str, **changes: Any) -> list[float]:
@@ -224,4 +227,4 @@ def all_fittings(size: Size = FULL) -> Iterable[Fitting]:
     for seed in size.seeds:
         yield from (size.fitting("retro", seed, select=select) for select in SELECTS[1:])
     for seed in size.seeds:
-        yield from (size.fitting(m, seed, network__head="plain") for m in ("retro", "fmsts"))
+        yield from (size.fitting(name, seed, **PUBLISHED_END) for name in ("retro", "fmsts"))

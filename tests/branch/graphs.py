@@ -40,7 +40,8 @@ def plain_scores(network, seen):
     if network.config.head == "dueling":
         pooled = torch.cat([mine.mean(0), torch.tensor([float(np.log(len(mine)))])])
         z = z - z.mean() + network.state_head(pooled)
-    return -functional.leaky_relu(z, 0.01) if network.config.output == "value" else z
+    values = {"value": -functional.leaky_relu(z, 0.01), "linear": -z, "logit": z}
+    return values[network.config.output]
 
 
 def _half(conv, source, target, edges):

@@ -81,7 +81,7 @@ def test_flags_reach_the_learner():
     published = train_config(FitOptions(published=True))
     assert published.problem == "setcover-500x1000"
     assert published.network.width == 64
-    assert published.network.head == "plain"
+    assert (published.network.head, published.network.output) == ("plain", "value")
 
 
 @pytest.mark.slow

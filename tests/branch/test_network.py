@@ -16,7 +16,7 @@ from tests.branch.graphs import observation, plain_scores
 
 needs_numba = pytest.mark.skipif(compiled() is None, reason="numba is not installed")
 
-ENDS = [{"output": "value"}, {"output": "value", "head": "dueling"}, {"output": "logit"}]
+ENDS = [{"output": "value"}, {"output": "linear", "head": "dueling"}, {"output": "logit"}]
 """What comes after the convolutions."""
 
 
@@ -144,9 +144,9 @@ def test_the_order_of_rows_and_columns_does_not_matter():
     assert torch.allclose(first, second, atol=1e-5)
 
 
-def test_values_are_minus_leaky_relu_of_logits():
+def test_values_are_minus_logits_or_their_leaky_relu():
     seen = observation(np.random.default_rng(5), candidates=8)
-    value, logit = lively(output="value"), lively(output="logit")
+    value, linear, logit = (lively(output=name) for name in ("value", "linear", "logit"))
     with torch.no_grad():
         middle = logit(collate([seen], "gasse19")).mean()
         for net in (value, logit):
@@ -155,32 +155,30 @@ def test_values_are_minus_leaky_relu_of_logits():
     assert z.min() < 0 < z.max()
     expected = torch.where(z > 0, -z, -0.01 * z)
     assert torch.allclose(value(collate([seen], "gasse19")), expected)
+    linear.load_state_dict(value.state_dict())
+    assert torch.equal(linear(collate([seen], "gasse19")), -z)
 
 
 def test_the_state_value_moves_all_candidates_alike_and_advantages_none():
     rng = np.random.default_rng(6)
     seen = [observation(rng, candidates=k) for k in (8, 5)]
-    net = lively(head="dueling")
+    net = lively(output="linear", head="dueling")
 
-    def level(scores):
-        """z of values that are all on one side of the LeakyReLU."""
-        assert (scores < -0.1).all()
-        return -scores
+    def scores():
+        return net(collate(seen, "gasse19"))
 
     with torch.no_grad():
-        net.state_head[4].bias += 50
-        before = level(net(collate(seen, "gasse19")))
+        before = scores()
         net.state_head[4].bias += 1
-        assert torch.allclose(level(net(collate(seen, "gasse19"))), before + 1, atol=1e-4)
+        assert torch.allclose(scores(), before - 1, atol=1e-5)
         net.state_head[4].bias -= 1
         net.head[4].bias += 3
-        assert torch.allclose(level(net(collate(seen, "gasse19"))), before, atol=1e-4)
-        pooled = before.split([8, 5])
+        assert torch.allclose(scores(), before, atol=1e-5)
         net.head[4].weight.zero_()
-        value = level(net(collate(seen, "gasse19"))).split([8, 5])
-    for z, v in zip(pooled, value, strict=True):
-        assert torch.allclose(v, z.mean().expand_as(v), atol=1e-4)
-        assert z.std() > 0.01
+        values = scores().split([8, 5])
+    for q, v in zip(before.split([8, 5]), values, strict=True):
+        assert torch.allclose(v, q.mean().expand_as(v), atol=1e-5)
+        assert q.std() > 0.01
 
 
 def test_a_softmax_takes_no_dueling_head():

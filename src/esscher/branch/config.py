@@ -116,7 +116,9 @@ class TrainConfig:
     """Discount per step of a path, in [0, 1]."""
     n_step: int = 1
     """Rewards summed before the value of what follows, >= 1."""
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(width=32, head="dueling"))
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(width=32, output="linear", head="dueling")
+    )
     """Architecture and features."""
     dqn: DQNConfig = field(default_factory=lambda: DQNConfig(lr=1e-3, batch=32, tau=0.002))
     """Of Q-learning and the regression."""
@@ -137,11 +139,11 @@ class TrainConfig:
                 f"TrainConfig needs gamma in [0, 1] and n_step >= 1, got {self.gamma} and "
                 f"{self.n_step}"
             )
-        wanted = "logit" if self.method in ("tmdp", "imitation") else "value"
-        if self.network.output != wanted:
+        chooses = self.method in ("tmdp", "imitation")
+        if (self.network.output == "logit") != chooses:
+            wanted = "'logit'" if chooses else "'value' or 'linear'"
             raise ConfigError(
-                f"method {self.method!r} needs network.output={wanted!r}, got "
-                f"{self.network.output!r}"
+                f"method {self.method!r} needs network.output={wanted}, got {self.network.output!r}"
             )
 
 
@@ -193,7 +195,8 @@ def configuration(method: str, *, published: bool = False, **changes: Any) -> Tr
         )
     config = METHODS[method]
     if published:
-        network = replace(_PUBLISHED["network"], output=config.network.output)
+        output = "logit" if config.network.output == "logit" else "value"
+        network = replace(_PUBLISHED["network"], output=output)
         config = replace(config, **_PUBLISHED | {"network": network})
     own: dict[str, Any] = {}
     inner: dict[str, dict[str, Any]] = {}

@@ -102,7 +102,9 @@ class FoldedNetwork:
         if self.state_head is not None:
             pooled = np.append(mine.mean(0), np.log(np.float32(len(mine))))[None]
             z += self._read(self.state_head, pooled)[0] - z.mean()
-        return -np.where(z > 0, z, np.float32(SLOPE) * z) if self.config.output == "value" else z
+        if self.config.output == "logit":
+            return z
+        return -z if self.config.output == "linear" else -np.where(z > 0, z, np.float32(SLOPE) * z)
 
     def _read(self, head: _Head, x: Floats) -> Floats:
         """[n] numbers of features [n, inputs]."""

@@ -35,8 +35,9 @@ class NetworkConfig:
     """Units h of every layer, >= 1."""
     edges: Literal["affine", "legacy"] = "affine"
     """Coefficients enter as they are; "legacy" normalises each alone, which gives a constant."""
-    output: Literal["value", "logit"] = "value"
-    """Q = -LeakyReLU(z), at most about 0; or z itself."""
+    output: Literal["value", "linear", "logit"] = "value"
+    """Q = -LeakyReLU(z), at most about 0, as published, which hardly learns where Q is near 0 and
+    z has come below it; Q = -z; or z itself."""
     head: Literal["plain", "dueling"] = "plain"
     """z of a candidate alone; or z = V(s) + A(s, a), A with mean 0 over the candidates, where V
     takes the part that is the same for all of them off A's error (Wang et al. 2016)."""
@@ -49,7 +50,7 @@ class NetworkConfig:
         choices = {
             "features": tuple(FEATURES),
             "edges": ("affine", "legacy"),
-            "output": ("value", "logit"),
+            "output": ("value", "linear", "logit"),
             "head": ("plain", "dueling"),
             "init": ("normal", "uniform"),
         }
@@ -61,7 +62,7 @@ class NetworkConfig:
                 )
         if self.head == "dueling" and self.output == "logit":
             raise ConfigError(
-                "NetworkConfig.head='dueling' needs output='value': a softmax does not see V"
+                "NetworkConfig.head='dueling' needs values, not logits: a softmax does not see V"
             )
 
 
@@ -155,7 +156,9 @@ class BipartiteNetwork(nn.Module):
         z = cast("Tensor", self.head(mine)).squeeze(1)
         if self.state_head is not None:
             z = z + self._state_value(self.state_head, mine, z, batch)
-        return -functional.leaky_relu(z, SLOPE) if self.config.output == "value" else z
+        if self.config.output == "logit":
+            return z
+        return -z if self.config.output == "linear" else -functional.leaky_relu(z, SLOPE)
 
     def _state_value(
         self, head: nn.Sequential, mine: Tensor, advantage: Tensor, batch: GraphBatch

@@ -112,7 +112,7 @@ def init(
     """A fresh state.
 
     Args:
-        network: the architecture; its output should be "value".
+        network: the architecture; its output should be "value" or "linear".
         config: settings.
         streams: of initial weights ("network") and sampling ("steps").
         device: where to learn.
