@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _harness import Numbers, interval, note
+from _harness import Numbers, interval, note, single
 
 from esscher.core.estimate import Estimate
 from esscher.kit.rl.evaluate import last_k_mean, normalised_score, seed_estimate
@@ -44,6 +44,7 @@ class Task:
         mixes: transitions of each level, by name of the mix.
         size: settings of every learner.
         methods: learners by name.
+        alphas: scales of Q, of which each learner is given all.
     """
 
     env: str
@@ -51,6 +52,7 @@ class Task:
     mixes: Mapping[str, Mapping[str, int]]
     size: Mapping[str, Any]
     methods: Sequence[str] = ("bc", "td3_bc", "td3_rkl")
+    alphas: Sequence[float] = (2.5,)
 
     @property
     def folder(self) -> Path:
@@ -76,6 +78,7 @@ _MUJOCO: dict[str, Any] = {
         "steps": 50_000, "td3__width": 128, "density__width": 128, "density__steps": 5000,
     },
     "methods": ("td3_bc", "td3_rkl"),
+    "alphas": (2.5, 10.0),
 }  # fmt: skip
 CHEETAH = Task("HalfCheetah-v5", {"train_steps": 150_000}, **_MUJOCO)
 HOPPER = Task(
@@ -97,6 +100,7 @@ def task_scores(task: Task, seeds: Iterable[int]) -> Numbers:
     """Score per mix and method, over seeds."""
     parts, scale = logs(task), references(task)
     numbers: Numbers = {}
+    best: dict[str, list[float]] = {}
     for name, mix in task.mixes.items():
         found: dict[str, list[float]] = {}
         for seed in seeds:
@@ -108,6 +112,12 @@ def task_scores(task: Task, seeds: Iterable[int]) -> Numbers:
             if len(values) == 1:
                 estimate = Estimate(estimate.mean, 0.0, 1)
             numbers[f"{task.env} {name}, {method}: score"] = interval(estimate)
+        for method in task.methods:
+            means = [np.mean(v) for label, v in found.items() if label.split(",")[0] == method]
+            best.setdefault(method, []).append(float(max(means)))
+    if len(task.alphas) > 1:
+        ratio = sum(best["td3_rkl"]) / sum(best["td3_bc"])
+        numbers[f"{task.env}, td3_rkl / td3_bc, each at its better alpha: score"] = single(ratio)
     return numbers
 
 
@@ -142,8 +152,14 @@ def mixed(parts: Mapping[str, MixedDataset], mix: Mapping[str, int], seed: int) 
 
 
 def scores(task: Task, dataset: MixedDataset, seed: int, scale: Scale) -> dict[str, float]:
-    """Score per method; all of them share one prepared data set."""
-    configs = {name: configuration(name, **task.size) for name in task.methods}
+    """Score per method and scale of Q; all of them share one prepared data set."""
+    configs = {
+        f"{name}, alpha {alpha:g}" if len(task.alphas) > 1 else name: configuration(
+            name, **task.size, alpha=alpha
+        )
+        for name in task.methods
+        for alpha in task.alphas
+    }
     order = sorted(configs.values(), key=lambda c: (c.needs_density, c.weight == "entropy"))
     data = prepare(order[-1], dataset, seed)
     found = {}
