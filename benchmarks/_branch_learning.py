@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ RATIOS = (
 )  # fmt: skip
 SELECTS = ("max_leaf_lp_gain", "deepest", "visitation_order", "random")
 PUBLISHED_END = {"network__head": "plain", "network__output": "value"}
-LARGE = "setcover-250x500"
-"""Trees of hundreds of nodes under SCIP's pseudocost rule."""
+SCIP_SEEDS = 3
+DEPTHS = (3, 6)
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,16 @@ class Size:
         seeds: of them.
         instances: held out.
         learners: by name.
+        hybrid: class and CPU minutes of a policy whose time is compared, on how many instances of
+            which class.
     """
 
     minutes: float
     expert: float
     seeds: Sequence[int]
     instances: int
-    learners: Sequence[str] = tuple(LEARNERS)
+    learners: Sequence[str]
+    hybrid: tuple[str, float, str, int]
 
     def fitting(self, method: str, seed: int, **changes: Any) -> Fitting:
         """Of this size."""
@@ -70,8 +73,10 @@ class Size:
         return Fitting(method, minutes, seed, LEARNERS[method] | changes)
 
 
-QUICK = Size(1.5, 1.5, (0,), 30, ("retro", "imitation"))
-FULL = Size(3.0, 10.0, (0, 1, 2), 100)
+QUICK = Size(1.5, 1.5, (0,), 30, ("retro", "imitation"), (PROBLEM, 1.5, "setcover-250x500", 6))
+FULL = Size(
+    3.0, 10.0, (0, 1, 2), 100, tuple(LEARNERS), ("setcover-250x500", 8.0, "setcover-500x1000", 8)
+)
 
 
 @dataclass(frozen=True)
@@ -141,16 +146,16 @@ def policies(size: Size) -> Numbers:
 
 def selectors(size: Size) -> Numbers:
     """The learnt policy's nodes over pseudocost's, under other choices of the next node."""
+    named = {str(s): learnt(size.fitting("retro", s)) for s in size.seeds}
     found: Numbers = {}
     for selector in ("default", "dfs", "bfs"):
-        values = []
-        for seed in size.seeds:
-            named = {
-                "retro": learnt(size.fitting("retro", seed)), "pseudocost": "pseudocost",
-            }  # fmt: skip
-            setup = Setup(selector=selector)
-            values.append(ratio_of(compared(named, "pseudocost", size.instances, setup=setup)))
-        found[f"nodes under {selector}: retro / pseudocost"] = Spread.of(values)
+        setup = Setup(selector=selector)
+        summaries = compared(
+            named | {"pseudocost": "pseudocost"}, "pseudocost", size.instances, setup=setup
+        )
+        beside = mean_nodes(summaries["pseudocost"])
+        ratios = (mean_nodes(summaries[name]) / beside for name in named)
+        found[f"nodes under {selector}: retro / pseudocost"] = Spread.of(ratios)
     return found
 
 
@@ -177,27 +182,38 @@ def seeds_of(size: Size, method: str, **changes: Any) -> list[float]:
 
 
 def hybrids(size: Size) -> Numbers:
-    """Time beside SCIP's pseudocost rule where trees are large: asked everywhere, or near the root.
+    """Total time beside SCIP's pseudocost rule, the policy asked everywhere or near the root."""
+    kind, minutes, target, count = size.hybrid
+    small = size.fitting("retro", size.seeds[0])
+    large = small if kind == PROBLEM else Fitting("retro", minutes, 0, {"problem": kind})
+    return beside_pscost(learnt(small), PROBLEM, 20) | beside_pscost(learnt(large), target, count)
 
-    The policy was learnt on the small class.
-    """
-    policy = learnt(size.fitting("retro", size.seeds[0]))
-    problems = problems_of(LARGE, max(6, size.instances // 5), 1)
-    rows = evaluate({"pscost": "pscost", "retro": policy}, problems, setup=Setup())
-    found: Numbers = {}
-    for depth in (4, 8):
-        setup = Setup(limits=Limits(max_depth=depth), fallback="pscost")
-        label = f"retro to depth {depth}"
-        rows += evaluate({label: policy}, problems, setup=setup)
-    summaries = summarise(rows, "pscost", rng=np.random.default_rng(0))
-    for name, summary in summaries.items():
-        assert summary.nodes_mean is not None
-        found[f"{LARGE}, nodes: {name}"] = interval(summary.nodes_mean)
-        found[f"{LARGE}, seconds: {name}"] = interval(summary.seconds_gmean)
-        one = summary.seconds_ratio
-        if one is not None and one.low is not None and one.high is not None:
-            spread = Spread(one.estimate.mean, one.low, one.high)
-            found[f"{LARGE}, seconds: {name} / pscost"] = spread
+
+def beside_pscost(policy: str, target: str, count: int) -> Numbers:
+    """Ratios of total seconds and nodes, a number for each of SCIP's seeds."""
+    problems = problems_of(target, count, 1)
+    evaluate({"warm": policy}, problems_of(PROBLEM, 2, 1))
+    totals: dict[str, list[tuple[float, float, float]]] = {}
+    for seed in range(SCIP_SEEDS):
+        rows = evaluate({"pscost": "pscost", "retro": policy}, problems, seeds=(seed,))
+        for depth in DEPTHS:
+            setup = Setup(limits=Limits(max_depth=depth), fallback="pscost")
+            label = f"retro to depth {depth}"
+            rows += evaluate({label: policy}, problems, setup=setup, seeds=(seed,))
+        for name in dict.fromkeys(row.policy for row in rows):
+            mine = [row for row in rows if row.policy == name]
+            nodes = sum(row.nodes for row in mine)
+            seconds = sum(row.seconds for row in mine)
+            own = sum(row.policy_seconds for row in mine)
+            note(f"  {target}, SCIP's seed {seed}, {name}: {nodes} nodes, {seconds:.2f} s")
+            totals.setdefault(name, []).append((nodes, seconds, own))
+    base = totals.pop("pscost")
+    found = {f"{target}, pscost: nodes per instance": Spread.of(n / count for n, _, _ in base)}
+    for name, values in totals.items():
+        pairs = list(zip(values, base, strict=True))
+        found[f"{target}, {name} / pscost: nodes"] = Spread.of(a[0] / b[0] for a, b in pairs)
+        found[f"{target}, {name} / pscost: seconds"] = Spread.of(a[1] / b[1] for a, b in pairs)
+        found[f"{target}, {name}: share of the policy"] = Spread.of(v[2] / v[1] for v in values)
     return found
 
 
@@ -213,18 +229,3 @@ def mean_nodes(summary: Summary) -> float:
     """Geometric mean."""
     assert summary.nodes_gmean is not None
     return summary.nodes_gmean.mean
-
-
-def ratio_of(summaries: Mapping[str, Summary]) -> float:
-    """Geometric mean of nodes, retro over pseudocost."""
-    return mean_nodes(summaries["retro"]) / mean_nodes(summaries["pseudocost"])
-
-
-def all_fittings(size: Size = FULL) -> Iterable[Fitting]:
-    """Every policy the full benchmark learns, for those who spread them over cores."""
-    for seed in size.seeds:
-        yield from (size.fitting(method, seed) for method in size.learners)
-    for seed in size.seeds:
-        yield from (size.fitting("retro", seed, select=select) for select in SELECTS[1:])
-    for seed in size.seeds:
-        yield from (size.fitting(name, seed, **PUBLISHED_END) for name in ("retro", "fmsts"))
