@@ -37,6 +37,10 @@ from esscher.branch.solve import solve
 
 ROUNDS = {True: 5, False: 9}
 SIZES = ("setcover-165x230", "setcover-500x1000")
+ROOM = {
+    SIZES[0]: GraphSize(rows=165, columns=230, edges=2000),
+    SIZES[1]: GraphSize(rows=500, columns=1000, edges=25_000),
+}
 RANDOM_SEED = 7
 
 
@@ -123,7 +127,7 @@ def own_steps(kind: InstanceClass, numbers: list[int], most: float) -> list[floa
     """Seconds of every step of the instances' episodes, of at most so many each."""
     env = BranchingEnv(
         lambda i: instance(kind, 1, i).to_scip(),
-        GraphSize(rows=500, columns=1000, edges=25_000),
+        ROOM[kind.name],
         make_observer("gasse19"),
     )
     rng, seconds = np.random.default_rng(RANDOM_SEED), []
