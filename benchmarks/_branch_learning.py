@@ -43,7 +43,9 @@ RATIOS = (
 SELECTS = ("max_leaf_lp_gain", "deepest", "visitation_order", "random")
 PUBLISHED_END = {"network__head": "plain", "network__output": "value"}
 SCIP_SEEDS = 3
-DEPTHS = (3, 6)
+DEPTHS = (3,)
+LARGER = 40
+"""Held-out instances of the larger class."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Size:
         instances: held out.
         learners: by name.
         hybrid: class and CPU minutes of a policy whose time is compared, on how many instances of
-            which class.
+            which class. The first class is also that of the comparison on larger trees.
     """
 
     minutes: float
@@ -75,7 +77,7 @@ class Size:
 
 QUICK = Size(1.5, 1.5, (0,), 30, ("retro", "imitation"), (PROBLEM, 1.5, "setcover-250x500", 6))
 FULL = Size(
-    3.0, 10.0, (0, 1, 2), 100, tuple(LEARNERS), ("setcover-250x500", 8.0, "setcover-500x1000", 8)
+    3.0, 10.0, (0, 1, 2), 100, tuple(LEARNERS), ("setcover-250x500", 8.0, "setcover-500x1000", 12)
 )
 
 
@@ -99,7 +101,8 @@ def learning(quick: bool) -> Numbers:
     """All there is; quick ones of fewer learners and one seed."""
     if quick:
         return policies(QUICK) | hybrids(QUICK)
-    return policies(FULL) | selectors(FULL) | constructions(FULL) | heads(FULL) | hybrids(FULL)
+    found = policies(FULL) | selectors(FULL) | constructions(FULL) | heads(FULL)
+    return found | larger(FULL) | hybrids(FULL)
 
 
 def learnt(fitting: Fitting) -> str:
@@ -179,6 +182,24 @@ def seeds_of(size: Size, method: str, **changes: Any) -> list[float]:
     folders = {str(s): learnt(size.fitting(method, s, **changes)) for s in size.seeds}
     summaries = compared(folders, str(size.seeds[0]), size.instances)
     return [mean_nodes(summaries[str(s)]) for s in size.seeds]
+
+
+def larger(size: Size) -> Numbers:
+    """Learners of a larger class on instances of it, one seed; ratios are over paired instances."""
+    kind, minutes, _, _ = size.hybrid
+    named = {"pscost": "pscost", "pseudocost": "pseudocost"}
+    for method in ("retro", "fmsts"):
+        named[method] = learnt(Fitting(method, minutes, 0, {"problem": kind}))
+    rows = evaluate(named, problems_of(kind, LARGER, 1))
+    found: Numbers = {}
+    for name, summary in summarise(rows, "retro", rng=np.random.default_rng(0)).items():
+        assert summary.nodes_gmean is not None
+        found[f"{kind}, nodes: {name}"] = interval(summary.nodes_gmean)
+        one = summary.nodes_ratio
+        if one is not None and one.low is not None and one.high is not None:
+            spread = Spread(one.estimate.mean, one.low, one.high)
+            found[f"{kind}, nodes: {name} / retro"] = spread
+    return found
 
 
 def hybrids(size: Size) -> Numbers:
