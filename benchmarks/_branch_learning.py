@@ -92,7 +92,7 @@ class Fitting:
 
     @property
     def folder(self) -> Path:
-        """Of the policy, by everything that makes it."""
+        """Of the policy, by its settings; empty `KEPT` after a change to a learner."""
         text = repr((self.method, self.minutes, sorted(self.changes.items())))
         return KEPT / f"{self.method}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -101,7 +101,7 @@ def learning(quick: bool) -> Numbers:
     """All there is; quick ones of fewer learners and one seed."""
     if quick:
         return policies(QUICK) | hybrids(QUICK)
-    found = policies(FULL) | selectors(FULL) | constructions(FULL) | heads(FULL)
+    found = policies(FULL) | selectors(FULL) | constructions(FULL) | published_ends(FULL)
     return found | larger(FULL) | hybrids(FULL)
 
 
@@ -169,7 +169,7 @@ def constructions(size: Size) -> Numbers:
     return {f"nodes: retro, {name}": Spread.of(values) for name, values in means.items()}
 
 
-def heads(size: Size) -> Numbers:
+def published_ends(size: Size) -> Numbers:
     """Nodes of networks that end as the published one does: no value of the state, Q <= 0."""
     means = {name: seeds_of(size, name, **PUBLISHED_END) for name in ("retro", "fmsts")}
     found = {f"nodes: {name}, published end": Spread.of(v) for name, v in means.items()}
