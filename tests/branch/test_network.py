@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from esscher.branch import messages
+from esscher.branch.compiling import available
 from esscher.branch.graphs import collate
-from esscher.branch.kernels import compiled
 from esscher.branch.network import BipartiteNetwork, NetworkConfig
 from esscher.errors import ConfigError
 from tests.branch.graphs import observation, plain_scores
 
-needs_numba = pytest.mark.skipif(compiled() is None, reason="numba is not installed")
+needs_numba = pytest.mark.skipif(not available(), reason="numba is not installed")
 
 ENDS = [{"output": "value"}, {"output": "linear", "head": "dueling"}, {"output": "logit"}]
 """What comes after the convolutions."""
@@ -56,7 +56,7 @@ def test_it_has_the_published_number_of_parameters(settings, count):
 @pytest.mark.parametrize("plain", [True, False])
 def test_it_equals_the_forward_of_the_whole_graph(features, edges, end, plain, monkeypatch):
     if plain:
-        monkeypatch.setattr(messages, "compiled", lambda: None)
+        monkeypatch.setattr(messages, "available", lambda: False)
     rng = np.random.default_rng(0)
     net = lively(features=features, edges=edges, **end, width=24)
     seen = [observation(rng, rows=r, columns=c, edges=3 * c, candidates=k)

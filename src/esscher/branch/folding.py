@@ -25,17 +25,18 @@ class _Convolution(NamedTuple):
     """A half-convolution after folding; maps are [in, out].
 
     Attributes:
-        left, left_bias: of sources, mean zero along outputs.
-        both: [h, 2 h] of targets, to the message, mean zero, and to the join.
+        left: of sources, mean zero along outputs.
+        right, right_bias: of targets to the message, mean zero, with the bias of both ends.
         edge: [h] of the coefficient, mean zero.
         gain, shift: of the messages' norm.
-        last, last_bias: of their sum.
+        last, last_bias: of their sum, mean zero.
         join, join_bias: of the normalised sum.
+        beside: of targets to the join.
     """
 
     left: Floats
-    left_bias: Floats
-    both: Floats
+    right: Floats
+    right_bias: Floats
     edge: Floats
     gain: Floats
     shift: Floats
@@ -43,6 +44,7 @@ class _Convolution(NamedTuple):
     last_bias: Floats
     join: Floats
     join_bias: Floats
+    beside: Floats
 
 
 _Head = list[tuple[Floats, Floats]]
@@ -64,6 +66,7 @@ class FoldedNetwork:
     def __init__(self, network: BipartiteNetwork, kernels: Kernels) -> None:
         self.kernels, self.config = kernels, network.config
         self.constant: float | None = None
+        self.nothing = np.zeros(network.config.width, np.float32)
         if network.edge_norm is not None:
             self.constant = network.edge_norm.bias.item()
         self.rows = _embedding(network.row_embedding)
@@ -88,20 +91,18 @@ class FoldedNetwork:
         value = _floats(seen.edge_value)
         if self.constant is not None:
             value = np.full_like(value, self.constant)
-        degree = np.bincount(seen.edge_row, minlength=len(rows)).astype(np.float32)
         rows = self._convolved(
-            self.to_rows, columns, rows, (seen.edge_column, seen.edge_row, value), degree
+            self.to_rows, columns, rows, (seen.edge_column, seen.edge_row, value)
         )
-        slot = np.full(len(columns), -1, np.int32)
-        slot[seen.candidates] = np.arange(len(seen.candidates), dtype=np.int32)
-        end = slot[seen.edge_column]
-        count = np.bincount(end + 1, minlength=len(seen.candidates) + 1)[1:].astype(np.float32)
+        end = np.empty(len(value), np.int32)
+        self.kernels.ends(seen.edge_column, seen.candidates, len(columns), end)
         mine = columns[seen.candidates]
-        mine = self._convolved(self.to_columns, rows, mine, (seen.edge_row, end, value), count)
+        mine = self._convolved(self.to_columns, rows, mine, (seen.edge_row, end, value))
         z = self._read(self.head, mine)
         if self.state_head is not None:
-            pooled = np.append(mine.mean(0), np.log(np.float32(len(mine))))[None]
-            z += self._read(self.state_head, pooled)[0] - z.mean()
+            pooled = np.empty((1, mine.shape[1] + 1), np.float32)
+            self.kernels.pool(mine, pooled[0])
+            z += self._read(self.state_head, pooled)[0] - z.sum() / np.float32(len(z))
         if self.config.output == "logit":
             return z
         return -z if self.config.output == "linear" else -np.where(z > 0, z, np.float32(SLOPE) * z)
@@ -132,7 +133,7 @@ class FoldedNetwork:
             first = np.vstack([first[:d], _single(apart @ rest), rest.sum(0), first[width:]])
         self.kernels.standardise(x, centre, spread, width, out)
         y = out @ first
-        self.kernels.leaky(y, np.zeros(y.shape[1], np.float32))
+        self.kernels.leaky(y, self.nothing)
         y = y @ second
         self.kernels.leaky(y, bias)
         return y
@@ -143,23 +144,20 @@ class FoldedNetwork:
         source: Floats,
         target: Floats,
         edges: tuple[Ints, Ints, Floats],
-        degree: Floats,
     ) -> Floats:
         """LeakyReLU of the join; the map after it is folded into what follows."""
-        h = len(conv.gain)
-        left = source @ conv.left
-        left += conv.left_bias
-        both = target @ conv.both
-        total = np.zeros((len(target), h), np.float32)
-        ends = left, np.ascontiguousarray(both[:, :h])
-        self.kernels.forward(ends, (conv.edge, conv.gain, conv.shift), edges, total)
+        kernels = self.kernels
+        right = target @ conv.right
+        right += conv.right_bias
+        total = np.zeros((len(target), len(conv.gain)), np.float32)
+        norm = conv.edge, conv.gain, conv.shift
+        kernels.forward((source @ conv.left, right), norm, edges, total)
+        degree = np.zeros(len(target), np.float32)
+        kernels.degrees(edges[1], degree)
         total = total @ conv.last
-        total += degree[:, None] * conv.last_bias
-        normal = np.empty((len(total), h + 1), np.float32)
-        self.kernels.standardise(total, 0.0, 0.0, h, normal)
-        joined = normal[:, :h] @ conv.join
-        joined += both[:, h:]
-        self.kernels.leaky(joined, conv.join_bias)
+        kernels.standardise_sum(total, degree, conv.last_bias)
+        joined = total @ conv.join
+        kernels.join(joined, target @ conv.beside, conv.join_bias)
         return joined
 
 
@@ -169,18 +167,21 @@ def _fold(conv: HalfConvolution, before: nn.Linear | None = None) -> _Convolutio
     if before is not None:
         left, left_bias = _product(_pair(before), (left, left_bias))
     right, edge = _exact(conv.right.weight).T, _exact(conv.edge.weight)[:, 0]
+    last, last_bias = _pair(conv.last)
     join, join_bias = _pair(conv.join)
     gain, shift = _exact(conv.post.weight), _exact(conv.post.bias)
     arrays = (
         _centred(left),
+        _centred(right),
         _centred(left_bias),
-        np.hstack([_centred(right), join[h:]]),
         _centred(edge),
         _exact(conv.norm.weight),
         _exact(conv.norm.bias),
-        *_pair(conv.last),
+        _centred(last),
+        _centred(last_bias),
         gain[:, None] * join[:h],
         join_bias + shift @ join[:h],
+        join[h:],
     )
     return _Convolution(*map(_single, arrays))
 

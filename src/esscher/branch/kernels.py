@@ -2,20 +2,20 @@
 
 A message is LeakyReLU(LayerNorm(l_i + r_j + v_e w)) for every edge e from i to j. As plain tensors
 it is written to memory and read again six times; one loop per edge keeps it in registers. What
-enters has mean zero along its features, so that the norm needs no mean of its own.
+enters has mean zero along its features, so that the norm needs no mean of its own. Loops are
+compiled for one number of features: known to the compiler, a row stays in a few vector registers.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from esscher.kit.require import require
+from esscher.branch.compiling import compile_loop
 
 __all__ = ["EPS", "SLOPE", "Kernels", "compiled"]
 
@@ -32,7 +32,7 @@ Edges = tuple[Ints, Ints, Floats]
 
 
 class Kernels(NamedTuple):
-    """The compiled loops.
+    """The compiled loops, of h features.
 
     Ends are l [S, h] and r [T, h], norm is w, gain and shift [h], edges are source, target and
     value [E].
@@ -41,92 +41,105 @@ class Kernels(NamedTuple):
         forward: sums of messages by target.
         backward: its gradients.
         standardise: rows to mean zero and variance one, with their factors.
+        standardise_sum: the same of sums of messages.
+        pool: mean of rows, and the logarithm of their number.
+        degrees: edges by target.
+        ends: of edges, the candidate they end in.
         leaky: x ← LeakyReLU(x + b) in place.
+        join: x ← LeakyReLU(x + y + b) in place.
     """
 
     forward: Callable[..., None]
     backward: Callable[..., None]
     standardise: Callable[..., None]
+    standardise_sum: Callable[..., None]
+    pool: Callable[..., None]
+    degrees: Callable[..., None]
+    ends: Callable[..., None]
     leaky: Callable[..., None]
+    join: Callable[..., None]
 
 
-@functools.lru_cache(maxsize=1)
-def compiled() -> Kernels | None:
-    """The loops, or None without numba. Machine code is kept on disk where that can be."""
-    if importlib.util.find_spec("numba") is None:
-        return None
-    numba: Any = require("numba", "fast")
-    # NaN and infinities keep their meaning: only the order of sums is free.
-    free = {"reassoc", "contract", "nsz", "arcp"}
-    options = {"nogil": True, "error_model": "numpy", "fastmath": free}
-    loops = (_forward, _backward, _standardise, _leaky)
-    try:
-        return Kernels(*map(numba.njit(cache=True, **options), loops))
-    except RuntimeError:
-        # Neither beside this file nor in the user's cache can anything be written.
-        return Kernels(*map(numba.njit(**options), loops))
+@functools.cache
+def compiled(h: int) -> Kernels:
+    """The loops for h features.
+
+    Raises:
+        MissingExtra: without numba.
+    """
+    loops = (
+        _forward_of(h), _backward_of(h), _standardise, _standardise_sum_of(h),
+        _pool, _degrees, _ends, _leaky, _join,
+    )  # fmt: skip
+    return Kernels(*(compile_loop(loop, reorder=True) for loop in loops))
 
 
-def _forward(ends: Ends, norm: Norm, edges: Edges, total: Floats) -> None:
-    """Add messages to total [T, h]; a target below 0 is passed over."""
-    left, right = ends
-    weight, gain, shift = norm
-    source, target, value = edges
-    h = left.shape[1]
+def _forward_of(h: int) -> Callable[..., None]:
     scale = np.float32(1.0 / h)
     eps, slope, one, zero = np.float32(EPS), np.float32(SLOPE), np.float32(1.0), np.float32(0.0)
-    x = np.empty(h, np.float32)
-    for e in range(len(source)):
-        j = target[e]
-        if j < 0:
-            continue
-        a, b, v, sink = left[source[e]], right[j], value[e], total[j]
-        square = zero
-        for k in range(h):
-            x[k] = a[k] + b[k] + v * weight[k]
-            square += x[k] * x[k]
-        factor = one / np.sqrt(square * scale + eps)
-        for k in range(h):
-            y = x[k] * factor * gain[k] + shift[k]
-            sink[k] += y if y > zero else slope * y
+
+    def forward(ends: Ends, norm: Norm, edges: Edges, total: Floats) -> None:
+        """Add messages to total [T, h]; a target below 0 is passed over."""
+        left, right = ends
+        weight, gain, shift = norm
+        source, target, value = edges
+        x = np.empty(h, np.float32)
+        for e in range(len(source)):
+            i, j, v = source[e], target[e], value[e]
+            if j < 0:
+                continue
+            square = zero
+            for k in range(h):
+                x[k] = left[i, k] + right[j, k] + v * weight[k]
+                square += x[k] * x[k]
+            factor = one / np.sqrt(square * scale + eps)
+            for k in range(h):
+                y = x[k] * factor * gain[k] + shift[k]
+                total[j, k] += y if y > zero else slope * y
+
+    return forward
 
 
-def _backward(ends: Ends, norm: Norm, edges: Edges, up: Floats, slopes: tuple[Floats, ...]) -> None:
-    """Add to slopes, which are zero at first, of both ends, norm and value; up [T, h] comes in."""
-    left, right = ends
-    weight, gain, shift = norm
-    source, target, value = edges
-    d_left, d_right, d_weight, d_gain, d_shift, d_value = slopes
-    h = left.shape[1]
+def _backward_of(h: int) -> Callable[..., None]:
     scale = np.float32(1.0 / h)
     eps, slope, one, zero = np.float32(EPS), np.float32(SLOPE), np.float32(1.0), np.float32(0.0)
-    x, d = np.empty(h, np.float32), np.empty(h, np.float32)
-    for e in range(len(source)):
-        i, j, v = source[e], target[e], value[e]
-        a, b, above = left[i], right[j], up[j]
-        square = zero
-        for k in range(h):
-            x[k] = a[k] + b[k] + v * weight[k]
-            square += x[k] * x[k]
-        factor = one / np.sqrt(square * scale + eps)
-        along = zero
-        for k in range(h):
-            x[k] *= factor
-            y = x[k] * gain[k] + shift[k]
-            dy = above[k] if y > zero else slope * above[k]
-            d_gain[k] += dy * x[k]
-            d_shift[k] += dy
-            d[k] = dy * gain[k]
-            along += d[k] * x[k]
-        along *= scale
-        to_left, to_right, by_value = d_left[i], d_right[j], zero
-        for k in range(h):
-            g = factor * (d[k] - along * x[k])
-            to_left[k] += g
-            to_right[k] += g
-            d_weight[k] += v * g
-            by_value += g * weight[k]
-        d_value[e] = by_value
+
+    def backward(
+        ends: Ends, norm: Norm, edges: Edges, up: Floats, slopes: tuple[Floats, ...]
+    ) -> None:
+        """Add to slopes, zero at first, of both ends, norm and value; up [T, h] comes in."""
+        left, right = ends
+        weight, gain, shift = norm
+        source, target, value = edges
+        d_left, d_right, d_weight, d_gain, d_shift, d_value = slopes
+        x, d = np.empty(h, np.float32), np.empty(h, np.float32)
+        for e in range(len(source)):
+            i, j, v = source[e], target[e], value[e]
+            square = zero
+            for k in range(h):
+                x[k] = left[i, k] + right[j, k] + v * weight[k]
+                square += x[k] * x[k]
+            factor = one / np.sqrt(square * scale + eps)
+            along = zero
+            for k in range(h):
+                x[k] *= factor
+                y = x[k] * gain[k] + shift[k]
+                dy = up[j, k] if y > zero else slope * up[j, k]
+                d_gain[k] += dy * x[k]
+                d_shift[k] += dy
+                d[k] = dy * gain[k]
+                along += d[k] * x[k]
+            along *= scale
+            by_value = zero
+            for k in range(h):
+                g = factor * (d[k] - along * x[k])
+                d_left[i, k] += g
+                d_right[j, k] += g
+                d_weight[k] += v * g
+                by_value += g * weight[k]
+            d_value[e] = by_value
+
+    return backward
 
 
 def _standardise(x: Floats, centre: float, spread: float, width: int, out: Floats) -> None:
@@ -154,10 +167,66 @@ def _standardise(x: Floats, centre: float, spread: float, width: int, out: Float
         out[i, last] = 1.0
 
 
+def _standardise_sum_of(h: int) -> Callable[..., None]:
+    scale, eps = np.float32(1.0 / h), np.float32(EPS)
+    one, zero = np.float32(1.0), np.float32(0.0)
+
+    def standardise_sum(x: Floats, degree: Floats, bias: Floats) -> None:
+        """Rows of x [T, h] + degree ⊗ bias, of mean zero, to variance one in place."""
+        row = np.empty(h, np.float32)
+        for i in range(len(x)):
+            square = zero
+            for k in range(h):
+                row[k] = x[i, k] + degree[i] * bias[k]
+                square += row[k] * row[k]
+            factor = one / np.sqrt(square * scale + eps)
+            for k in range(h):
+                x[i, k] = row[k] * factor
+
+    return standardise_sum
+
+
+def _pool(x: Floats, pooled: Floats) -> None:
+    """Mean of the rows of x [n, h], and the logarithm of their number."""
+    n, h = x.shape
+    pooled[:] = np.float32(0.0)
+    for i in range(n):
+        for k in range(h):
+            pooled[k] += x[i, k]
+    for k in range(h):
+        pooled[k] /= np.float32(n)
+    pooled[h] = np.log(np.float32(n))
+
+
+def _degrees(target: Ints, degree: Floats) -> None:
+    """Count edges by target into degree [T]; a target below 0 is passed over."""
+    for j in target:
+        if j >= 0:
+            degree[j] += np.float32(1.0)
+
+
+def _ends(column: Ints, candidates: Ints, columns: int, end: Ints) -> None:
+    """Position among the candidates of every edge's column, -1 where it is none."""
+    slot = np.full(columns, -1, np.int32)
+    for k in range(len(candidates)):
+        slot[candidates[k]] = k
+    for e in range(len(column)):
+        end[e] = slot[column[e]]
+
+
 def _leaky(x: Floats, bias: Floats) -> None:
     n, h = x.shape
     slope, zero = np.float32(SLOPE), np.float32(0.0)
     for i in range(n):
         for k in range(h):
             y = x[i, k] + bias[k]
+            x[i, k] = y if y > zero else slope * y
+
+
+def _join(x: Floats, other: Floats, bias: Floats) -> None:
+    n, h = x.shape
+    slope, zero = np.float32(SLOPE), np.float32(0.0)
+    for i in range(n):
+        for k in range(h):
+            y = x[i, k] + other[i, k] + bias[k]
             x[i, k] = y if y > zero else slope * y

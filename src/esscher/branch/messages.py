@@ -11,6 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from esscher.branch.compiling import available
 from esscher.branch.kernels import SLOPE, compiled
 
 __all__ = ["plain_sum_of_messages", "sum_of_messages"]
@@ -30,7 +31,7 @@ def sum_of_messages(
         norm: over h features.
         edges: source [E] int32, target [E] int32 and value [E] of every edge.
     """
-    if compiled() is None or left.device.type != "cpu" or left.dtype != torch.float32:
+    if not available() or left.device.type != "cpu" or left.dtype != torch.float32:
         return plain_sum_of_messages(left, right, weight, norm, edges)
     centred = (part - part.mean(-1, keepdim=True) for part in (left, right, weight))
     total: Tensor = _Sum.apply(*centred, norm.weight, norm.bias, *edges)  # type: ignore[no-untyped-call]
@@ -50,22 +51,19 @@ def plain_sum_of_messages(
 class _Sum(Function):
     @staticmethod
     def forward(ctx: Any, *args: Tensor) -> Tensor:
-        kernels = compiled()
-        assert kernels is not None
         ctx.save_for_backward(*args)
         total = torch.zeros_like(args[1])
-        kernels.forward(*_arrays(args), total.numpy())
+        compiled(total.shape[1]).forward(*_arrays(args), total.numpy())
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        kernels = compiled()
-        assert kernels is not None
         args = ctx.saved_tensors
         slopes = [torch.zeros_like(part, requires_grad=False) for part in (*args[:5], args[7])]
         above = grad.contiguous().numpy()
-        kernels.backward(*_arrays(args), above, tuple(slope.numpy() for slope in slopes))
+        loops = compiled(above.shape[1])
+        loops.backward(*_arrays(args), above, tuple(slope.numpy() for slope in slopes))
         return (*slopes[:5], None, None, slopes[5])
 
 

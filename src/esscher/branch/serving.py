@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from esscher.branch.compiling import available
 from esscher.branch.folding import FoldedNetwork
 from esscher.branch.graphs import collate
 from esscher.branch.kernels import compiled
@@ -52,16 +53,15 @@ class Scorer:
         if implementation == "fast":
             require("numba", "fast")
         self.network = network
-        kernels = None if implementation == "torch" else compiled()
-        self.implementation = "torch" if kernels is None else "fast"
-        self._kernels = kernels
+        fast = implementation != "torch" and available()
+        self.implementation = "fast" if fast else "torch"
         self._score: Callable[[Observation], Floats] = self._by_torch
         self.refresh()
 
     def refresh(self) -> None:
         """Take the network's weights as they are now."""
-        if self._kernels is not None:
-            self._score = FoldedNetwork(self.network, self._kernels)
+        if self.implementation == "fast":
+            self._score = FoldedNetwork(self.network, compiled(self.network.config.width))
 
     def scores(self, observation: Observation) -> Floats:
         """[K] Q-values or logits of the candidates.

@@ -12,13 +12,20 @@ from esscher.errors import ConfigError, DataError, MissingExtra
 from tests.branch.observation.models import auction, covering, facility, model_of, walk
 
 
-def observations(model, observer, **settings):
+@pytest.fixture(autouse=True)
+def nothing_known_of_the_fast_one():
+    observer._check_of_process.cache_clear()
+    yield
+    observer._check_of_process.cache_clear()
+
+
+def observations(model, watcher, **settings):
     seen = []
 
     def look(focus):
         if focus.step == 0:
-            observer.begin(focus.model)
-        seen.append((observer.observe(focus), [v.name for v in focus.variables], focus.values))
+            watcher.begin(focus.model)
+        seen.append((watcher.observe(focus), [v.name for v in focus.variables], focus.values))
 
     walk(model, look, **settings)
     return seen
@@ -141,17 +148,19 @@ def test_auto_gives_up_what_fails_at_the_first_node(monkeypatch):
     assert len(observations(model_of(facility(10, 6, 0)), watcher, limit=2)) == 2
     assert watcher.implementation == "reference"
     assert "operands" in watcher.reason
+    later = make_observer()
+    assert later.implementation == "reference"
+    assert "operands" in later.reason
 
 
-def test_the_reference_is_asked_once(monkeypatch):
+def test_the_reference_is_asked_once_in_a_process(monkeypatch):
     asked = []
     right = ReferenceReader.read
     monkeypatch.setattr(
         ReferenceReader, "read", lambda self, model: asked.append(1) or right(self, model)
     )
-    watcher = make_observer()
-    observations(model_of(facility(10, 6, 0)), watcher, limit=4)
-    observations(model_of(facility(10, 6, 1)), watcher, limit=4)
+    observations(model_of(facility(10, 6, 0)), make_observer(), limit=4)
+    observations(model_of(facility(10, 6, 1)), make_observer(), limit=4)
     assert len(asked) == 1
 
 

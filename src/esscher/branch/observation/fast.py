@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from esscher.branch.observation.arithmetic import Scales, compiled_arithmetic
 from esscher.branch.observation.getters import (
     COLUMN_REALS,
     COLUMN_WHOLES,
@@ -46,7 +47,7 @@ class _Columns:
         norm: of it, 1 for 0.
         variables: of the columns; `held` owns the pointers.
         continuous: [n] of type.
-        template: [n, 19] features, of which those that stay are filled.
+        template: [n, 19] features, of which those that stay are filled and the others 0.
     """
 
     key: tuple[int, bytes, bytes]
@@ -65,33 +66,20 @@ class _Rows:
     Attributes:
         key: numbers of the rows in SCIP and of their entries in the LP, their norms, and which
             sides they have.
-        row: [R] the row of each side.
-        scale: [R] sign over norm.
-        cosine: [R] signed.
+        sides: [R] each: row, 0 for left-hand or 1, sign over norm, and signed cosine.
     """
 
     columns: _Columns
     key: tuple[bytes, bytes, bytes]
-    row: Words
-    scale: Floats
-    cosine: Floats
+    sides: tuple[Shorts, Shorts, Floats, Floats]
     edges: Edges
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """Tolerances of SCIP, which stay for the solve."""
-
-    infinity: float
-    epsilon: float
-    feasible: float
 
 
 class FastReader:
     """Reads what has changed since the last node.
 
     Raises:
-        MissingExtra: if pyscipopt or llvmlite is not installed.
+        MissingExtra: if pyscipopt, llvmlite or numba is not installed.
         ConfigError: if the SCIP library is not found or known, or lacks a function.
     """
 
@@ -99,54 +87,46 @@ class FastReader:
         self._get = getters or Getters()
         self._columns: _Columns | None = None
         self._rows: _Rows | None = None
-        self._limits = _Limits(1e20, 1e-9, 1e-6)
+        self._compute = compiled_arithmetic()
+        self._scales = Scales(1.0, 1.0, 1e20, 1e-9, 1e-6)
 
     def begin(self, model: Any) -> None:
         """A solve begins: nothing of the last one is used any more."""
         self._columns = self._rows = None
-        self._limits = _Limits(model.infinity(), model.epsilon(), model.feastol())
+        self._scales = Scales(1.0, 1.0, model.infinity(), model.epsilon(), model.feastol())
 
     def read(self, model: Any) -> LpGraph:
         """The LP of the focus node, computed in float64."""
         scip = address_of(model)
-        age = 1 / (model.getNLPs() + AGE_OFFSET)
         single = self._get.single
+        scales = self._scales._replace(age=1 / (model.getNLPs() + AGE_OFFSET))
         items = single("SCIPgetLPCols", scip), single("SCIPgetNLPCols", scip)
-        columns, shown = self._read_columns(scip, items, age, single("SCIPgetNRuns", scip))
+        columns, shown = self._read_columns(scip, items, scales, single("SCIPgetNRuns", scip))
         items = single("SCIPgetLPRows", scip), single("SCIPgetNLPRows", scip)
-        rows, sides = self._read_rows(scip, items, age, columns)
+        rows, sides = self._read_rows(scip, items, scales, columns)
         return LpGraph(sides, shown, *rows.edges)
 
     def _read_columns(
-        self, scip: int, items: Items, age: float, runs: int
+        self, scip: int, items: Items, scales: Scales, runs: int
     ) -> tuple[_Columns, NDArray[np.float32]]:
-        get, limits = self._get, self._limits
-        cost, low, high, value = get.reals(COLUMN_REALS, items)
-        index, ages, basis = get.wholes(COLUMN_WHOLES, items)
-        known, key = self._columns, (runs, index.tobytes(), cost.tobytes())
+        get = self._get
+        reals, wholes = get.reals(COLUMN_REALS, items), get.wholes(COLUMN_WHOLES, items)
+        known, key = self._columns, (runs, wholes[0].tobytes(), reals[0].tobytes())
         if known is None or known.key != key:
-            known = self._columns = self._new_columns(items, key, cost.copy())
+            known = self._columns = self._new_columns(items, key, reals[0].copy())
         shown = known.template.copy()
-        has_low, has_high = np.abs(low) < limits.infinity, np.abs(high) < limits.infinity
-        shown[:, 5], shown[:, 6] = has_low, has_high
-        shown[:, 7] = get.reals(("SCIPgetColRedcost",), items, scip)[0] / known.norm
-        shown[:, 8] = value
-        fraction = value - np.floor(value + limits.feasible)
-        fraction[known.continuous] = 0
-        shown[:, 9] = fraction
-        shown[:, 10] = has_low & (np.abs(value - low) <= limits.epsilon)
-        shown[:, 11] = has_high & (np.abs(value - high) <= limits.epsilon)
-        shown[:, 12] = ages * age
+        reduced_cost = get.reals(("SCIPgetColRedcost",), items, scip)[0]
+        scales = scales._replace(norm=known.norm)
+        self._compute.columns((reals, reduced_cost, wholes), known.continuous, scales, shown)
         best = get.single("SCIPgetBestSol", scip)
         if best:
             values = get.reals(("SCIPgetSolVal",), known.variables, scip, best)[0]
             shown[:, 13] = self._known(values)
             shown[:, 14] = self._known(get.reals(("SCIPvarGetAvgSol",), known.variables)[0])
-        shown[np.arange(items[1]), 15 + basis] = 1
         return known, shown
 
     def _known(self, values: Floats) -> Floats:
-        values[np.abs(values) >= self._limits.infinity] = 0
+        values[np.abs(values) >= self._scales.infinity] = 0
         return values
 
     def _new_columns(self, items: Items, key: tuple[int, bytes, bytes], cost: Floats) -> _Columns:
@@ -162,27 +142,20 @@ class FastReader:
         return _Columns(key, cost, norm, variables, held, kind == _CONTINUOUS, template)
 
     def _read_rows(
-        self, scip: int, items: Items, age: float, columns: _Columns
+        self, scip: int, items: Items, scales: Scales, columns: _Columns
     ) -> tuple[_Rows, NDArray[np.float32]]:
-        get, limits = self._get, self._limits
-        reals = get.reals(ROW_REALS, items)
-        constant, norm, dual = reals[2:]
-        whole = get.wholes(ROW_WHOLES, items)
-        limit = reals[:2].T
-        finite = np.abs(limit) < limits.infinity
-        known, key = self._rows, (whole[:2].tobytes(), norm.tobytes(), finite.tobytes())
+        get = self._get
+        reals, wholes = get.reals(ROW_REALS, items), get.wholes(ROW_WHOLES, items)
+        finite, norm = np.abs(reals[:2]) < scales.infinity, reals[3]
+        known, key = self._rows, (wholes[:2].tobytes(), norm.tobytes(), finite.tobytes())
         if known is None or known.columns is not columns or known.key != key:
-            made = self._new_rows(items, columns, whole[1], norm, finite)
+            made = self._new_rows(items, columns, wholes[1], norm, finite)
             known = self._rows = _Rows(columns, key, *made)
-        row, scale, limit = known.row, known.scale, limit[finite]
         activity = get.reals(("SCIPgetRowLPActivity",), items, scip)[0]
-        sides = np.empty((len(row), 5), dtype=np.float32)
-        sides[:, 0] = (limit - constant[row]) * scale
-        sides[:, 1] = known.cosine
-        sides[:, 2] = np.abs(activity[row] - limit) <= limits.epsilon
-        sides[:, 3] = dual[row] * scale / columns.norm
-        sides[:, 4] = whole[2][row] * age
-        return known, sides
+        shown = np.empty((len(known.sides[0]), 5), dtype=np.float32)
+        scales = scales._replace(norm=columns.norm)
+        self._compute.sides((reals, activity, wholes), known.sides, scales, shown)
+        return known, shown
 
     def _new_rows(
         self,
@@ -191,10 +164,10 @@ class FastReader:
         counts: Shorts,
         norm: Floats,
         finite: NDArray[np.bool_],
-    ) -> tuple[Words, Floats, Floats, Edges]:
+    ) -> tuple[tuple[Shorts, Shorts, Floats, Floats], Edges]:
         row_of, at, value = self._coefficients(items, counts, len(columns.cost))
         product = np.bincount(row_of, value * columns.cost[at], minlength=items[1])
-        row, right = np.nonzero(finite)
+        row, right = np.nonzero(finite.T)
         scale = np.where(right == 1, 1.0, -1.0) / np.where(norm > 0, norm, 1.0)[row]
         length = counts[row]
         edge_side = np.repeat(np.arange(len(row)), length)
@@ -206,7 +179,8 @@ class FastReader:
             at[place],
             (value[place] * scale[edge_side]).astype(np.float32),
         )
-        return row, scale, product[row] * scale / columns.norm, edges
+        cosine = product[row] * scale / columns.norm
+        return (row.astype(np.int32), right.astype(np.int32), scale, cosine), edges
 
     def _coefficients(
         self, items: Items, counts: Shorts, width: int

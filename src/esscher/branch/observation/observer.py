@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -29,20 +31,35 @@ class _Reader(Protocol):
     def read(self, model: Any) -> LpGraph: ...
 
 
+@dataclass
+class _Check:
+    """Whether the fast reader was compared with the reference, and why it is not in use."""
+
+    done: bool = False
+    reason: str = ""
+
+
+@functools.cache
+def _check_of_process() -> _Check:
+    """Of SCIP's library, which stays the same."""
+    return _Check()
+
+
 class NodeObserver:
     """Observes the nodes of one solve after another.
 
+    Args:
+        reader: of rows and columns.
+        check: what is known of the fast one, where it is to be tried; None where nothing is tried.
+
     Attributes:
         features: "gasse19" for rows and columns alone, "retro43" with the tree.
-        implementation: "fast" or "reference", what is in use.
-        reason: why the fast one is not in use though it was to be tried, else "".
     """
 
-    def __init__(self, features: Features, reader: _Reader, *, checked: bool, reason: str) -> None:
+    def __init__(self, features: Features, reader: _Reader, check: _Check | None = None) -> None:
         self.features = features
-        self.reason = reason
         self._reader = reader
-        self._checked = checked
+        self._check = check
         self._tree = TreeReader()
         self._scip = 0
 
@@ -50,6 +67,11 @@ class NodeObserver:
     def implementation(self) -> str:
         """What reads the LP: "fast" or "reference"."""
         return "reference" if isinstance(self._reader, ReferenceReader) else "fast"
+
+    @property
+    def reason(self) -> str:
+        """Why the fast one is not in use though it was to be tried, else ""."""
+        return "" if self._check is None else self._check.reason
 
     def begin(self, model: Any) -> None:
         """A solve begins; what was remembered of the last one is dropped."""
@@ -84,16 +106,17 @@ class NodeObserver:
         )
 
     def _read(self, model: Any) -> LpGraph:
-        if self._checked:
+        check = self._check
+        if check is None or check.done:
             return self._reader.read(model)
-        self._checked = True
+        check.done = True
         reader = ReferenceReader()
         wanted = reader.read(model)
         try:
-            self.reason = _difference(self._reader.read(model), wanted)
+            check.reason = _difference(self._reader.read(model), wanted)
         except Exception as error:  # as in `make_observer`
-            self.reason = str(error)
-        if self.reason:
+            check.reason = str(error)
+        if check.reason:
             self._reader = reader
         return wanted
 
@@ -107,26 +130,29 @@ def make_observer(
         features: "gasse19", the features of rows and columns; "retro43", those of the tree as well.
         implementation: "reference" reads value by value through PySCIPOpt; "fast" reads SCIP's own
             getters by compiled loops; "auto" is fast where that is possible and agrees with the
-            reference at the first node that is observed, and the reference elsewhere.
+            reference at the first node that is observed in a process, and the reference elsewhere.
 
     Raises:
         ConfigError: if a name is unknown; with "fast", if the SCIP library is not known.
-        MissingExtra: with "fast", if pyscipopt or llvmlite is not installed.
+        MissingExtra: with "fast", if pyscipopt, llvmlite or numba is not installed.
     """
     if features not in ("gasse19", "retro43"):
         raise ConfigError(f'features must be "gasse19" or "retro43", got {features!r}')
     if implementation == "reference":
-        return NodeObserver(features, ReferenceReader(), checked=True, reason="")
+        return NodeObserver(features, ReferenceReader())
     if implementation == "fast":
-        return NodeObserver(features, FastReader(), checked=True, reason="")
+        return NodeObserver(features, FastReader())
     if implementation != "auto":
         raise ConfigError(
             f'implementation must be "auto", "fast" or "reference", got {implementation!r}'
         )
-    try:
-        return NodeObserver(features, FastReader(), checked=False, reason="")
-    except Exception as error:  # whatever keeps the fast one from working, the other one does
-        return NodeObserver(features, ReferenceReader(), checked=True, reason=str(error))
+    check = _check_of_process()
+    if not check.reason:
+        try:
+            return NodeObserver(features, FastReader(), check)
+        except Exception as error:  # whatever keeps the fast one from working, the other one does
+            return NodeObserver(features, ReferenceReader(), _Check(True, str(error)))
+    return NodeObserver(features, ReferenceReader(), check)
 
 
 def _positions(focus: Focus) -> np.ndarray[Any, np.dtype[np.int32]]:
