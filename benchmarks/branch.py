@@ -90,13 +90,14 @@ def _decided(focus: Focus) -> list[Timing]:
 def stepping(quick: bool) -> Numbers:
     """Steps of episodes of random actions with observations, in turns with gyozas.
 
-    Only the steps are timed: making an instance and presolving it is the same work for both.
+    Only the steps are timed: making an instance and presolving it is the same work for both. What
+    SCIP takes from one random decision to the next is what no environment can be faster than.
     """
     found: Numbers = {}
     for size, count, most in ((SIZES[0], 6, math.inf), (SIZES[1], 1, 15)):
         kind = named(size)
         numbers = [i for i in range(60) if most < math.inf or decisions(kind, i) >= 10][:count]
-        cases = {"ours": own_steps}
+        cases = {"ours": own_steps, "SCIP alone": bare_steps}
         if importlib.util.find_spec("gyozas") is None:
             note("  gyozas is not installed; its environment is not timed")
         else:
@@ -111,9 +112,11 @@ def stepping(quick: bool) -> Numbers:
             per = {name: [of(one) for one in rounds] for name, rounds in times.items()}
             for name, values in per.items():
                 found[f"step, {size}, {name}: {what}, ms"] = Spread.of(1e3 * v for v in values)
-            if "gyozas" in per:
-                pairs = zip(per["gyozas"], per["ours"], strict=True)
-                found[f"step, {size}, gyozas / ours: {what}"] = Spread.of(a / b for a, b in pairs)
+            for other in ("ours", "SCIP alone") if "gyozas" in per else ():
+                pairs = zip(per["gyozas"], per[other], strict=True)
+                found[f"step, {size}, gyozas / {other}: {what}"] = Spread.of(
+                    a / b for a, b in pairs
+                )
     return found
 
 
@@ -142,6 +145,32 @@ def own_steps(kind: InstanceClass, numbers: list[int], most: float) -> list[floa
             done, steps = terminated or truncated, steps + 1
     env.close()
     return seconds
+
+
+def bare_steps(kind: InstanceClass, numbers: list[int], most: float) -> list[float]:
+    """Seconds from every random decision of a callback to the next; nothing is observed."""
+
+    class Chance:
+        def __init__(self) -> None:
+            self.rng, self.left = np.random.default_rng(RANDOM_SEED), math.nan
+            self.seconds: list[float] = []
+
+        def begin(self, model: Any) -> None:
+            self.left = math.nan
+
+        def choose(self, focus: Focus) -> int:
+            if not math.isnan(self.left):
+                self.seconds.append(time.perf_counter() - self.left)
+            choice = int(self.rng.integers(len(focus.variables)))
+            self.left = time.perf_counter()
+            return choice
+
+    chance = Chance()
+    for number in numbers:
+        model = instance(kind, 1, number).to_scip()
+        configure(model, "bare", seed=0)
+        solve(model, chance, limits=Limits(max_decisions=most, stop=True))
+    return chance.seconds
 
 
 def their_steps(kind: InstanceClass, numbers: list[int], most: float) -> list[float]:

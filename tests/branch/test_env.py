@@ -2,11 +2,13 @@
 
 import gc
 import resource
-import threading
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
+from greenlet import greenlet
 from gymnasium.utils.env_checker import check_env
 
 from esscher.branch.env import BranchingEnv, GraphSize
@@ -44,8 +46,9 @@ def environment(**changes):
     return BranchingEnv(problem, SIZE, Values(), **{"instances": 30, **changes})
 
 
-def solver_threads():
-    return [t for t in threading.enumerate() if t.name == "esscher branching"]
+def under_way():
+    """Solves that are waiting for an action."""
+    return [x for x in gc.get_objects() if type(x) is greenlet and x and x.parent is not None]
 
 
 def played(env, rng, **options):
@@ -150,10 +153,10 @@ def test_leaving_in_the_middle_leaves_nothing_behind():
     for _ in range(150):
         env.reset(options={"instance": 13})
         env.step(int(env.graph.candidates[0]))
-        assert len(solver_threads()) == 1
+    assert len(under_way()) == 1
     env.close()
     gc.collect()
-    assert not solver_threads()
+    assert not under_way()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
 
 
@@ -167,18 +170,65 @@ def test_a_thousand_resets_leak_nothing():
         env.reset(options={"instance": 13})
         env.step(int(env.graph.candidates[0]))
     env.close()
-    assert not solver_threads()
+    assert not under_way()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
 
 
-def test_an_environment_that_is_dropped_ends_its_thread():
+def test_an_environment_that_is_dropped_ends_its_solve():
     env = environment()
     env.reset(seed=0)
-    (thread,) = solver_threads()
+    assert len(under_way()) == 1
     del env
     gc.collect()
-    thread.join(10)
-    assert not thread.is_alive()
+    assert not under_way()
+
+
+def test_a_process_may_end_in_the_middle_of_an_episode():
+    script = """
+from tests.branch.test_env import environment
+env = environment()
+_, info = env.reset(options={"instance": 13})
+env.step(int(info["action_mask"].argmax()))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_two_environments_take_turns():
+    first, second, alone = environment(), environment(), environment()
+    infos = [env.reset(options={"instance": 13})[1] for env in (first, second)]
+    _, info = alone.reset(options={"instance": 13})
+    for _ in range(4):
+        action = int(info["action_mask"].argmax())
+        _, reward, *_, info = alone.step(action)
+        for i, env in enumerate((first, second)):
+            _, found, *_, infos[i] = env.step(action)
+            assert found == reward
+            np.testing.assert_array_equal(infos[i]["action_mask"], info["action_mask"])
+    second.close()
+    first.step(int(infos[0]["action_mask"].argmax()))
+    first.close()
+    alone.close()
+    assert not under_way()
+
+
+def test_an_interrupt_while_scip_works_comes_out_of_the_step():
+    class Pressing(Values):
+        def observe(self, focus):
+            if focus.step == 2:
+                raise KeyboardInterrupt
+            return super().observe(focus)
+
+    env = BranchingEnv(problem, SIZE, Pressing(), instances=30)
+    env.reset(options={"instance": 13})
+    env.step(int(env.graph.candidates[0]))
+    with pytest.raises(KeyboardInterrupt):
+        env.step(int(env.graph.candidates[0]))
+    env.reset(options={"instance": 13})
+    env.close()
+    assert not under_way()
 
 
 def test_faults_have_names():
@@ -200,7 +250,7 @@ def test_faults_have_names():
     with pytest.raises(ShapeError, match="exceeds"):
         small.reset(options={"instance": 13})
     small.close()
-    assert not solver_threads()
+    assert not under_way()
 
 
 def test_an_error_of_the_observer_comes_out_of_the_step():

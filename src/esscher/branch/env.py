@@ -1,14 +1,11 @@
 """Branching as a Gymnasium environment. Needs `pip install "esscher[milp,rl]"`.
 
-SCIP calls for a decision and does not return meanwhile, so it solves in a thread of its own, which
-waits wherever the environment waits for an action. Only one of both runs at a time.
+SCIP calls for a decision and does not return meanwhile, so it solves on a stack of its own, a
+greenlet, that is left wherever a decision is wanted and gone on with where the action is known.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -28,6 +25,7 @@ from esscher.kit.require import require
 __all__ = ["BranchingEnv", "GraphSize"]
 
 gymnasium: Any = require("gymnasium", "rl")
+greenlet: Any = require("greenlet", "milp")
 TRIES = 50
 """Instances in a row that need no branching, after which it is given up."""
 Reward = Literal["decisions", "fathomed"]
@@ -68,8 +66,10 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
             state stays, the step costs 1 and has `info["invalid"]`. Gymnasium's `check_env` draws
             actions without the mask and needs the latter.
 
+    An episode belongs to the thread that began it.
+
     Raises:
-        MissingExtra: if gymnasium or pyscipopt is not installed.
+        MissingExtra: if gymnasium, greenlet or pyscipopt is not installed.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
@@ -206,78 +206,46 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
         }
 
 
-class _StopSolveError(Exception):
-    """Raised in the solver's thread to leave it."""
-
-
 class _Session:
-    """A solve in a thread, which waits for actions; itself the policy that waits."""
+    """A solve that is left at every decision. Dropped, it comes to an end."""
 
     def __init__(self, model: Any, observer: Observer, limits: Limits) -> None:
-        self._asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        channel = _Channel(observer, self._asked, self._answers)
-        self._recorder = Recorder()
-        self._thread = threading.Thread(
-            target=_solved,
-            args=(model, channel, self._recorder, limits),
-            name="esscher branching",
-            daemon=True,
+        self._recorder = recorder = Recorder()
+        asking = _Asking(observer)
+        # It must not hold the session, or neither would ever be dropped.
+        self._solver = greenlet.greenlet(
+            lambda: solve(model, asking, recorder=recorder, limits=limits)
         )
-        self._thread.start()
-        self._finalizer = weakref.finalize(self, self._answers.put, None)
 
-    def wait(self, choice: int | None = None) -> Observation | SolveResult:
-        """Answer, where there was a question, and wait for the next or the end."""
-        if choice is not None:
-            self._answers.put(choice)
-        found = self._asked.get()
-        if isinstance(found, BaseException):
-            self._thread.join()
-            raise found
-        result: Observation | SolveResult = found
-        return result
+    def wait(self, *choice: int) -> Observation | SolveResult:
+        """Answer, where there was a question, and go on to the next or the end."""
+        self._solver.parent = greenlet.getcurrent()
+        found: Observation | SolveResult = self._solver.switch(*choice)
+        return found
 
     def closed(self) -> bool:
         """Whether the decision before the last left no child in the tree."""
         return self._recorder.last_closed
 
     def stop(self) -> None:
-        """Leave the solve and its thread."""
-        if self._thread.is_alive():
-            self._answers.put(None)
-            self._thread.join()
+        """Leave the solve, if it is under way."""
+        if self._solver:
+            self._solver.parent = greenlet.getcurrent()
+            self._solver.throw()
 
 
-class _Channel:
-    """The policy in the solver's thread."""
+class _Asking:
+    """The policy: asks whoever went on with the solve."""
 
-    def __init__(
-        self,
-        observer: Observer,
-        asked: queue.SimpleQueue[Any],
-        answers: queue.SimpleQueue[Any],
-    ) -> None:
-        self._observer, self.asked, self._answers = observer, asked, answers
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
 
     def begin(self, model: Any) -> None:
         self._observer.begin(model)
 
     def choose(self, focus: Focus) -> int:
-        self.asked.put(self._observer.observe(focus))
-        answer = self._answers.get()
-        if answer is None:
-            raise _StopSolveError
-        return int(answer)
-
-
-def _solved(model: Any, channel: _Channel, recorder: Recorder, limits: Limits) -> None:
-    try:
-        channel.asked.put(solve(model, channel, recorder=recorder, limits=limits, release=True))
-    except _StopSolveError:
-        pass
-    except BaseException as error:
-        channel.asked.put(error)
+        seen = self._observer.observe(focus)
+        return int(greenlet.getcurrent().parent.switch(seen))
 
 
 def _space(size: GraphSize) -> Any:

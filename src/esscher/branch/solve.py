@@ -53,7 +53,6 @@ def solve(
     recorder: Recorder | None = None,
     limits: Limits = UNLIMITED,
     fallback: str = "relpscost",
-    release: bool = False,
 ) -> SolveResult:
     """Solve a model with a policy in charge of branching.
 
@@ -63,7 +62,6 @@ def solve(
         recorder: keeps the search tree; new for every solve.
         limits: where the policy hands over to the fallback, or the solve ends.
         fallback: SCIP's rule for nodes the policy is not asked at.
-        release: let other Python threads run while SCIP works.
 
     Raises:
         ConfigError: if the rule is unknown or the model was solved before, or the policy answers
@@ -76,7 +74,7 @@ def solve(
         raise ConfigError("this model was solved before; make it anew, or call its freeTransform")
     brancher = attach(model, policy, limits=limits, fallback=fallback, recorder=recorder)
     try:
-        return _solved(model, brancher, recorder, release)
+        return _solved(model, brancher, recorder)
     finally:
         for part in (brancher, recorder):
             if part is not None:
@@ -131,14 +129,9 @@ def prefer_rule(model: Any, name: str) -> None:
     model.setParam(key, PRIORITY)
 
 
-def _solved(
-    model: Any, brancher: Brancher | None, recorder: Recorder | None, release: bool
-) -> SolveResult:
+def _solved(model: Any, brancher: Brancher | None, recorder: Recorder | None) -> SolveResult:
     try:
-        if release:
-            model.optimizeNogil()
-        else:
-            model.optimize()
+        model.optimize()
     except Exception as error:
         _raise_own(brancher, recorder)
         raise DataError(f"SCIP could not solve {model.getProbName()}: {error}") from error
