@@ -26,17 +26,17 @@ class _Convolution(NamedTuple):
 
     Attributes:
         left: of sources, mean zero along outputs.
-        right, right_bias: of targets to the message, mean zero, with the bias of both ends.
+        both: [h, 2 h] of targets, to the message, mean zero, and to the join.
+        bias: of messages, mean zero.
         edge: [h] of the coefficient, mean zero.
         gain, shift: of the messages' norm.
         last, last_bias: of their sum, mean zero.
         join, join_bias: of the normalised sum.
-        beside: of targets to the join.
     """
 
     left: Floats
-    right: Floats
-    right_bias: Floats
+    both: Floats
+    bias: Floats
     edge: Floats
     gain: Floats
     shift: Floats
@@ -44,11 +44,16 @@ class _Convolution(NamedTuple):
     last_bias: Floats
     join: Floats
     join_bias: Floats
-    beside: Floats
 
 
-_Head = list[tuple[Floats, Floats]]
-"""Maps of a head, [in, out] with bias; LeakyReLUs between them."""
+class _Head(NamedTuple):
+    """Three maps of a head, [in, out]; the last is one column with its bias below."""
+
+    first: Floats
+    first_bias: Floats
+    second: Floats
+    second_bias: Floats
+    last: Floats
 
 
 class FoldedNetwork:
@@ -101,7 +106,7 @@ class FoldedNetwork:
         z = self._read(self.head, mine)
         if self.state_head is not None:
             pooled = np.empty((1, mine.shape[1] + 1), np.float32)
-            self.kernels.pool(mine, pooled[0])
+            self.kernels.pool(mine, pooled)
             z += self._read(self.state_head, pooled)[0] - z.sum() / np.float32(len(z))
         if self.config.output == "logit":
             return z
@@ -109,11 +114,10 @@ class FoldedNetwork:
 
     def _read(self, head: _Head, x: Floats) -> Floats:
         """[n] numbers of features [n, inputs]."""
-        for weight, bias in head[:2]:
-            x = x @ weight
-            self.kernels.leaky(x, bias)
-        weight, bias = head[2]
-        numbers: Floats = (x @ weight + bias)[:, 0]
+        y = x @ head.first
+        self.kernels.leaky(y, head.first_bias)
+        numbers = np.empty(len(x), np.float32)
+        self.kernels.read(y @ head.second, head.second_bias, head.last, numbers)
         return numbers
 
     def _embedded(self, x: Floats, tree: Floats | None, maps: tuple[Floats, ...]) -> Floats:
@@ -147,17 +151,15 @@ class FoldedNetwork:
     ) -> Floats:
         """LeakyReLU of the join; the map after it is folded into what follows."""
         kernels = self.kernels
-        right = target @ conv.right
-        right += conv.right_bias
-        total = np.zeros((len(target), len(conv.gain)), np.float32)
-        norm = conv.edge, conv.gain, conv.shift
-        kernels.forward((source @ conv.left, right), norm, edges, total)
-        degree = np.zeros(len(target), np.float32)
-        kernels.degrees(edges[1], degree)
+        left, both = source @ conv.left, target @ conv.both
+        total = np.empty((len(target), len(conv.gain)), np.float32)
+        degree = np.empty(len(target), np.float32)
+        kernels.prepare(both, conv.bias, edges[1], total, degree)
+        kernels.forward((left, both), (conv.edge, conv.gain, conv.shift), edges, total)
         total = total @ conv.last
         kernels.standardise_sum(total, degree, conv.last_bias)
-        joined = total @ conv.join
-        kernels.join(joined, target @ conv.beside, conv.join_bias)
+        joined: Floats = total @ conv.join
+        kernels.join(joined, both, conv.join_bias)
         return joined
 
 
@@ -172,7 +174,7 @@ def _fold(conv: HalfConvolution, before: nn.Linear | None = None) -> _Convolutio
     gain, shift = _exact(conv.post.weight), _exact(conv.post.bias)
     arrays = (
         _centred(left),
-        _centred(right),
+        np.hstack([_centred(right), join[h:]]),
         _centred(left_bias),
         _centred(edge),
         _exact(conv.norm.weight),
@@ -181,7 +183,6 @@ def _fold(conv: HalfConvolution, before: nn.Linear | None = None) -> _Convolutio
         _centred(last_bias),
         gain[:, None] * join[:h],
         join_bias + shift @ join[:h],
-        join[h:],
     )
     return _Convolution(*map(_single, arrays))
 
@@ -194,8 +195,9 @@ def _folded_head(layers: nn.Sequential, out: Affine) -> _Head:
     first, second, third = (_pair(layers[i]) for i in (0, 2, 4))
     h = out[0].shape[1]
     weight, bias = _product(out, (first[0][:h], first[1]))
-    maps = [(np.vstack([weight, first[0][h:]]), bias), second, third]
-    return [(_single(weight), _single(bias)) for weight, bias in maps]
+    weight = np.vstack([weight, first[0][h:]])
+    last = np.append(third[0][:, 0], third[1])
+    return _Head(*map(_single, (weight, bias, *second, last)))
 
 
 def _embedding(layers: nn.Sequential) -> tuple[Floats, Floats, Floats]:

@@ -34,30 +34,32 @@ Edges = tuple[Ints, Ints, Floats]
 class Kernels(NamedTuple):
     """The compiled loops, of h features.
 
-    Ends are l [S, h] and r [T, h], norm is w, gain and shift [h], edges are source, target and
-    value [E].
+    Ends are l [S, h] and r [T, h or more], norm is w, gain and shift [h], edges are source, target
+    and value [E].
 
     Attributes:
         forward: sums of messages by target.
         backward: its gradients.
         standardise: rows to mean zero and variance one, with their factors.
-        standardise_sum: the same of sums of messages.
-        pool: mean of rows, and the logarithm of their number.
-        degrees: edges by target.
-        ends: of edges, the candidate they end in.
         leaky: x ← LeakyReLU(x + b) in place.
+        prepare: bias of the messages' right ends, and edges by target.
+        standardise_sum: sums of messages to mean zero and variance one.
         join: x ← LeakyReLU(x + y + b) in place.
+        ends: of edges, the candidate they end in.
+        pool: mean of rows, and the logarithm of their number.
+        read: a head's last map, to a number of every row.
     """
 
     forward: Callable[..., None]
     backward: Callable[..., None]
     standardise: Callable[..., None]
-    standardise_sum: Callable[..., None]
-    pool: Callable[..., None]
-    degrees: Callable[..., None]
-    ends: Callable[..., None]
     leaky: Callable[..., None]
+    prepare: Callable[..., None]
+    standardise_sum: Callable[..., None]
     join: Callable[..., None]
+    ends: Callable[..., None]
+    pool: Callable[..., None]
+    read: Callable[..., None]
 
 
 @functools.cache
@@ -68,8 +70,8 @@ def compiled(h: int) -> Kernels:
         MissingExtra: without numba.
     """
     loops = (
-        _forward_of(h), _backward_of(h), _standardise, _standardise_sum_of(h),
-        _pool, _degrees, _ends, _leaky, _join,
+        _forward_of(h), _backward_of(h), _standardise, _leaky, _prepare_of(h),
+        _standardise_sum_of(h), _join_of(h), _ends, _pool, _read_of(h),
     )  # fmt: skip
     return Kernels(*(compile_loop(loop, reorder=True) for loop in loops))
 
@@ -167,6 +169,32 @@ def _standardise(x: Floats, centre: float, spread: float, width: int, out: Float
         out[i, last] = 1.0
 
 
+def _leaky(x: Floats, bias: Floats) -> None:
+    n, h = x.shape
+    slope, zero = np.float32(SLOPE), np.float32(0.0)
+    for i in range(n):
+        for k in range(h):
+            y = x[i, k] + bias[k]
+            x[i, k] = y if y > zero else slope * y
+
+
+def _prepare_of(h: int) -> Callable[..., None]:
+    zero, one = np.float32(0.0), np.float32(1.0)
+
+    def prepare(both: Floats, bias: Floats, target: Ints, total: Floats, degree: Floats) -> None:
+        """Add a bias to the first half of both [T, 2 h], clear total, count edges by target."""
+        for i in range(len(both)):
+            degree[i] = zero
+            for k in range(h):
+                both[i, k] += bias[k]
+                total[i, k] = zero
+        for j in target:
+            if j >= 0:
+                degree[j] += one
+
+    return prepare
+
+
 def _standardise_sum_of(h: int) -> Callable[..., None]:
     scale, eps = np.float32(1.0 / h), np.float32(EPS)
     one, zero = np.float32(1.0), np.float32(0.0)
@@ -186,23 +214,17 @@ def _standardise_sum_of(h: int) -> Callable[..., None]:
     return standardise_sum
 
 
-def _pool(x: Floats, pooled: Floats) -> None:
-    """Mean of the rows of x [n, h], and the logarithm of their number."""
-    n, h = x.shape
-    pooled[:] = np.float32(0.0)
-    for i in range(n):
-        for k in range(h):
-            pooled[k] += x[i, k]
-    for k in range(h):
-        pooled[k] /= np.float32(n)
-    pooled[h] = np.log(np.float32(n))
+def _join_of(h: int) -> Callable[..., None]:
+    slope, zero = np.float32(SLOPE), np.float32(0.0)
 
+    def join(x: Floats, both: Floats, bias: Floats) -> None:
+        """Of x [T, h] and the second half of both [T, 2 h]."""
+        for i in range(len(x)):
+            for k in range(h):
+                y = x[i, k] + both[i, h + k] + bias[k]
+                x[i, k] = y if y > zero else slope * y
 
-def _degrees(target: Ints, degree: Floats) -> None:
-    """Count edges by target into degree [T]; a target below 0 is passed over."""
-    for j in target:
-        if j >= 0:
-            degree[j] += np.float32(1.0)
+    return join
 
 
 def _ends(column: Ints, candidates: Ints, columns: int, end: Ints) -> None:
@@ -214,19 +236,28 @@ def _ends(column: Ints, candidates: Ints, columns: int, end: Ints) -> None:
         end[e] = slot[column[e]]
 
 
-def _leaky(x: Floats, bias: Floats) -> None:
+def _pool(x: Floats, pooled: Floats) -> None:
+    """Into pooled [1, h + 1]."""
     n, h = x.shape
-    slope, zero = np.float32(SLOPE), np.float32(0.0)
+    pooled[:] = np.float32(0.0)
     for i in range(n):
         for k in range(h):
-            y = x[i, k] + bias[k]
-            x[i, k] = y if y > zero else slope * y
+            pooled[0, k] += x[i, k]
+    for k in range(h):
+        pooled[0, k] /= np.float32(n)
+    pooled[0, h] = np.log(np.float32(n))
 
 
-def _join(x: Floats, other: Floats, bias: Floats) -> None:
-    n, h = x.shape
+def _read_of(h: int) -> Callable[..., None]:
     slope, zero = np.float32(SLOPE), np.float32(0.0)
-    for i in range(n):
-        for k in range(h):
-            y = x[i, k] + other[i, k] + bias[k]
-            x[i, k] = y if y > zero else slope * y
+
+    def read(x: Floats, bias: Floats, last: Floats, numbers: Floats) -> None:
+        """LeakyReLU of x [n, h] + bias, by last [h + 1] with its own bias below, to numbers [n]."""
+        for i in range(len(x)):
+            number = last[h]
+            for k in range(h):
+                y = x[i, k] + bias[k]
+                number += (y if y > zero else slope * y) * last[k]
+            numbers[i] = number
+
+    return read

@@ -210,22 +210,15 @@ def test_observations_keep_what_they_were():
             np.testing.assert_array_equal(part, copy)
 
 
-def test_a_candidate_that_is_no_column_is_refused():
-    watcher = make_observer()
+@pytest.mark.parametrize("implementation", ["fast", "reference"])
+def test_a_candidate_that_is_no_column_is_refused(implementation):
+    watcher = make_observer("gasse19", implementation)
 
     def look(focus):
-        class Loose:
-            name = "loose"
-
-            def getCol(self):  # noqa: N802
-                return self
-
-            def getLPPos(self):  # noqa: N802
-                return -1
-
+        loose = focus.model.getVars(transformed=False)[0]
         watcher.begin(focus.model)
-        wrong = dataclasses.replace(focus, variables=[*focus.variables, Loose()])
-        with pytest.raises(DataError, match="candidate loose is not a column"):
+        wrong = dataclasses.replace(focus, variables=[*focus.variables, loose])
+        with pytest.raises(DataError, match=f"candidate {loose.name} is not a column"):
             watcher.observe(wrong)
 
     assert walk(model_of(facility(10, 6, 0)), look, limit=1) == 1

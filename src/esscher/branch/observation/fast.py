@@ -9,6 +9,7 @@ coefficients change has another norm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from esscher.branch.observation.getters import (
     Getters,
     Items,
     Shorts,
+    State,
     Words,
     address,
 )
@@ -98,29 +100,37 @@ class FastReader:
     def read(self, model: Any) -> LpGraph:
         """The LP of the focus node, computed in float64."""
         scip = address_of(model)
-        single = self._get.single
+        state = self._get.state(scip)
         scales = self._scales._replace(age=1 / (model.getNLPs() + AGE_OFFSET))
-        items = single("SCIPgetLPCols", scip), single("SCIPgetNLPCols", scip)
-        columns, shown = self._read_columns(scip, items, scales, single("SCIPgetNRuns", scip))
-        items = single("SCIPgetLPRows", scip), single("SCIPgetNLPRows", scip)
-        rows, sides = self._read_rows(scip, items, scales, columns)
+        columns, shown = self._read_columns(scip, state, scales)
+        rows, sides = self._read_rows(scip, state.rows, scales, columns)
         return LpGraph(sides, shown, *rows.edges)
 
+    def positions(self, variables: Sequence[Any]) -> Shorts:
+        """[K] positions of variables among the columns of the LP; -1 of those not there, if any."""
+        held = np.array([variable.ptr() for variable in variables], dtype=np.int64)
+        items = address(held), len(held)
+        there = self._get.wholes(("SCIPvarIsInLP",), items)[0]
+        if not there.all():
+            return np.where(there, 0, -1).astype(np.int32)
+        columns = self._get.pointers(("SCIPvarGetCol",), items)[0]
+        places: Shorts = self._get.wholes(("SCIPcolGetLPPos",), (address(columns), len(columns)))[0]
+        return places.copy()
+
     def _read_columns(
-        self, scip: int, items: Items, scales: Scales, runs: int
+        self, scip: int, state: State, scales: Scales
     ) -> tuple[_Columns, NDArray[np.float32]]:
-        get = self._get
+        get, items = self._get, state.columns
         reals, wholes = get.reals(COLUMN_REALS, items), get.wholes(COLUMN_WHOLES, items)
-        known, key = self._columns, (runs, wholes[0].tobytes(), reals[0].tobytes())
+        known, key = self._columns, (state.runs, wholes[0].tobytes(), reals[0].tobytes())
         if known is None or known.key != key:
             known = self._columns = self._new_columns(items, key, reals[0].copy())
         shown = known.template.copy()
         reduced_cost = get.reals(("SCIPgetColRedcost",), items, scip)[0]
         scales = scales._replace(norm=known.norm)
         self._compute.columns((reals, reduced_cost, wholes), known.continuous, scales, shown)
-        best = get.single("SCIPgetBestSol", scip)
-        if best:
-            values = get.reals(("SCIPgetSolVal",), known.variables, scip, best)[0]
+        if state.best:
+            values = get.reals(("SCIPgetSolVal",), known.variables, scip, state.best)[0]
             shown[:, 13] = self._known(values)
             shown[:, 14] = self._known(get.reals(("SCIPvarGetAvgSol",), known.variables)[0])
         return known, shown

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,15 @@ from numpy.typing import NDArray
 from esscher.branch.observation.library import ScipLibrary, scip_library
 from esscher.branch.observation.loops import Loops, compiled_loops
 
-__all__ = ["COLUMN_REALS", "COLUMN_WHOLES", "ROW_REALS", "ROW_WHOLES", "Getters", "address"]
+__all__ = [
+    "COLUMN_REALS",
+    "COLUMN_WHOLES",
+    "ROW_REALS",
+    "ROW_WHOLES",
+    "Getters",
+    "State",
+    "address",
+]
 
 COLUMN_REALS = ("SCIPcolGetObj", "SCIPcolGetLb", "SCIPcolGetUb", "SCIPcolGetPrimsol")
 COLUMN_WHOLES = ("SCIPcolGetIndex", "SCIPcolGetAge", "SCIPcolGetBasisStatus")
@@ -20,19 +27,13 @@ ROW_REALS = (
 )  # fmt: skip
 ROW_WHOLES = ("SCIProwGetIndex", "SCIProwGetNLPNonz", "SCIProwGetAge")
 
-_SINGLE = {
-    "SCIPgetNRuns": ctypes.c_int,
-    "SCIPgetNLPRows": ctypes.c_int,
-    "SCIPgetNLPCols": ctypes.c_int,
-    "SCIPgetLPRows": ctypes.c_int64,
-    "SCIPgetLPCols": ctypes.c_int64,
-    "SCIPgetBestSol": ctypes.c_int64,
-}
+_OF_SCIP = ("SCIPgetLPRows", "SCIPgetLPCols", "SCIPgetBestSol")
+_COUNTS = ("SCIPgetNLPRows", "SCIPgetNLPCols", "SCIPgetNRuns")
 _LISTED: tuple[tuple[str, ...], ...] = (
-    COLUMN_REALS, COLUMN_WHOLES, ROW_REALS, ROW_WHOLES,
+    COLUMN_REALS, COLUMN_WHOLES, ROW_REALS, ROW_WHOLES, _OF_SCIP, _COUNTS,
     ("SCIPgetColRedcost",), ("SCIPgetRowLPActivity",), ("SCIPgetSolVal",), ("SCIPvarGetAvgSol",),
-    ("SCIPcolGetVar",), ("SCIPvarGetType", "SCIPvarIsImpliedIntegral"),
-    ("SCIProwGetCols", "SCIProwGetVals"), ("SCIPcolGetLPPos",),
+    ("SCIPcolGetVar",), ("SCIPvarGetCol",), ("SCIPvarIsInLP",), ("SCIPcolGetLPPos",),
+    ("SCIPvarGetType", "SCIPvarIsImpliedIntegral"), ("SCIProwGetCols", "SCIProwGetVals"),
 )  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -40,6 +41,21 @@ Words = NDArray[np.int64]
 Shorts = NDArray[np.int32]
 Items = tuple[int, int]
 """Address of an array of pointers, and their number."""
+
+
+class State(NamedTuple):
+    """An LP.
+
+    Attributes:
+        rows, columns: of it.
+        best: address of the best solution, 0 without one.
+        runs: of branch and bound, which begins anew at a restart.
+    """
+
+    rows: Items
+    columns: Items
+    best: int
+    runs: int
 
 
 def address(values: NDArray[Any]) -> int:
@@ -63,11 +79,15 @@ class Getters:
         self._tables = {names: library.addresses(names) for names in _LISTED}
         self._places = {names: address(table) for names, table in self._tables.items()}
         self._kept: dict[tuple[str, ...], tuple[NDArray[Any], int]] = {}
-        self._single = {name: library.call(name, kind, 1) for name, kind in _SINGLE.items()}
+        self._scip = np.zeros(1, dtype=np.int64)
 
-    def single(self, name: str, scip: int) -> int:
-        """One of the functions of the SCIP instance alone, 0 for no pointer."""
-        return int(self._single[name](scip))
+    def state(self, scip: int) -> State:
+        """Where the LP of a SCIP instance stands."""
+        self._scip[0] = scip
+        items = address(self._scip), 1
+        rows, columns, best = self.pointers(_OF_SCIP, items)[:, 0].tolist()
+        row_count, column_count, runs = self.wholes(_COUNTS, items)[:, 0].tolist()
+        return State((rows, row_count), (columns, column_count), best, runs)
 
     def reals(self, names: tuple[str, ...], items: Items, *contexts: int) -> Floats:
         """[K, N] of getters that return numbers, with up to two contexts before the item."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from esscher.branch.focus import Focus
 from esscher.branch.observation.base import Observation
@@ -29,6 +31,8 @@ class _Reader(Protocol):
     def begin(self, model: Any) -> None: ...
 
     def read(self, model: Any) -> LpGraph: ...
+
+    def positions(self, variables: Sequence[Any]) -> NDArray[np.int32]: ...
 
 
 @dataclass
@@ -102,7 +106,7 @@ class NodeObserver:
             graph.edge_row,
             graph.edge_column,
             graph.edge_value,
-            _positions(focus),
+            self._positions(focus),
         )
 
     def _read(self, model: Any) -> LpGraph:
@@ -119,6 +123,13 @@ class NodeObserver:
         if check.reason:
             self._reader = reader
         return wanted
+
+    def _positions(self, focus: Focus) -> NDArray[np.int32]:
+        found = self._reader.positions(focus.variables)
+        if np.any(found < 0):
+            name = focus.variables[int(np.argmin(found))].name
+            raise DataError(f"candidate {name} is not a column of the LP of node {focus.node}")
+        return found
 
 
 def make_observer(
@@ -153,14 +164,6 @@ def make_observer(
         except Exception as error:  # whatever keeps the fast one from working, the other one does
             return NodeObserver(features, ReferenceReader(), _Check(True, str(error)))
     return NodeObserver(features, ReferenceReader(), check)
-
-
-def _positions(focus: Focus) -> np.ndarray[Any, np.dtype[np.int32]]:
-    found = np.array([variable.getCol().getLPPos() for variable in focus.variables], dtype=np.int32)
-    if np.any(found < 0):
-        name = focus.variables[int(np.argmin(found))].name
-        raise DataError(f"candidate {name} is not a column of the LP of node {focus.node}")
-    return found
 
 
 def _difference(found: LpGraph, wanted: LpGraph) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,11 @@ class ReferenceReader:
 
     def begin(self, model: Any) -> None:
         """A solve begins: nothing is kept here."""
+
+    def positions(self, variables: Sequence[Any]) -> NDArray[np.int32]:
+        """[K] positions of variables among the columns of the LP, -1 of one that is not there."""
+        found = [v.getCol().getLPPos() if v.isInLP() else -1 for v in variables]
+        return np.array(found, dtype=np.int32)
 
     def read(self, model: Any) -> LpGraph:
         """The LP of the focus node, computed in float64."""
