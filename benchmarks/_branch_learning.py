@@ -31,7 +31,7 @@ KEPT = Path(tempfile.gettempdir()) / "esscher-branch"
 PROBLEM = "setcover-165x230"
 LEARNERS: dict[str, dict[str, Any]] = {
     "retro": {},
-    "imitation": {"imitation__chance": 0.3},
+    "imitation": {"imitation__chance": 0.3, "imitation__samples": 10_000},
     "fmsts": {},
     "original": {},
 }
@@ -77,7 +77,7 @@ class Size:
 
 QUICK = Size(1.5, 1.5, (0,), 30, ("retro", "imitation"), (PROBLEM, 1.5, "setcover-250x500", 6))
 FULL = Size(
-    3.0, 10.0, (0, 1, 2), 100, tuple(LEARNERS), ("setcover-250x500", 8.0, "setcover-500x1000", 12)
+    10.0, 20.0, (0, 1, 2), 100, tuple(LEARNERS), ("setcover-250x500", 8.0, "setcover-500x1000", 12)
 )
 
 

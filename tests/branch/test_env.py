@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 from esscher.branch.env import BranchingEnv, GraphSize
 from esscher.branch.observation.base import Observation
+from esscher.branch.observation.observer import make_observer
 from esscher.branch.recorder import Recorder
 from esscher.branch.solve import solve
 from esscher.errors import ConfigError, ShapeError
@@ -116,11 +117,41 @@ def test_the_reward_of_fathoming_is_that_of_the_recorded_tree():
     env = environment(reward="fathomed")
     zeros = 0
     for number in (4, 5, 7, 12, 13):
-        rewards, *_ = played(env, np.random.default_rng(number), options={"instance": number})
-        tree = env._session._recorder.tree(complete=True)
+        rewards, _, _, info = played(
+            env, np.random.default_rng(number), options={"instance": number}
+        )
+        tree = info["result"].tree
         assert rewards == [0.0 if c else -1.0 for c in tree.closed[tree.visited]]
         zeros += rewards.count(0.0)
     assert zeros > 8
+    env.close()
+
+
+def test_the_tree_is_kept_where_it_is_asked_for():
+    for record in (False, True):
+        env = environment(record=record)
+        rewards, _, _, info = played(env, np.random.default_rng(0), options={"instance": 13})
+        assert rewards[:2] == [-1.0, -1.0]
+        tree = info["result"].tree
+        assert (tree is not None) == record
+        env.close()
+    assert (tree.decision >= 0).sum() == info["result"].decisions
+
+
+def test_observations_share_nothing():
+    env = environment()
+    env.observer = make_observer()
+    first, info = env.reset(options={"instance": 13})
+    kept = {name: part.copy() for name, part in first.items()}
+    second, *_ = env.step(int(info["action_mask"].argmax()))
+    for name in ("edge_row", "edge_column", "edge_value"):
+        np.testing.assert_array_equal(first[name], second[name])
+        second[name][:] = 7
+    third, *_ = env.step(int(env.graph.candidates[0]))
+    for name in ("edge_row", "edge_column", "edge_value"):
+        np.testing.assert_array_equal(first[name], third[name])
+    for name, part in kept.items():
+        np.testing.assert_array_equal(first[name], part)
     env.close()
 
 

@@ -62,6 +62,7 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
             child in the tree and -1 elsewhere.
         max_decisions: after which an episode is truncated.
         instances: i is drawn below this.
+        record: keep the search tree, for the result.
         invalid: what an action does that is no candidate: "raise" ConfigError, or "ignore" it: the
             state stays, the step costs 1 and has `info["invalid"]`. Gymnasium's `check_env` draws
             actions without the mask and needs the latter.
@@ -84,6 +85,7 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
         reward: Reward = "decisions",
         max_decisions: int | None = None,
         instances: int = 2**31,
+        record: bool = False,
         invalid: Literal["raise", "ignore"] = "raise",
     ) -> None:
         if reward not in ("decisions", "fathomed"):
@@ -91,6 +93,9 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
         self.problem, self.size, self.observer = problem, size, observer
         self.settings, self.reward, self.instances = settings, reward, instances
         self.invalid = invalid
+        self._record = record or reward == "fathomed"
+        self._edges: tuple[NDArray[Any] | None, ...] = (None, None, None)
+        self._edges_padded: tuple[NDArray[Any], ...] = ()
         stop = Limits() if max_decisions is None else Limits(max_decisions=max_decisions, stop=True)
         self._limits = stop
         self._session: _Session | None = None
@@ -125,7 +130,7 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
             model = self.problem(number)
             configure(model, self.settings, seed=0)
             model.setParam("misc/catchctrlc", False)
-            self._session = session = _Session(model, self.observer, self._limits)
+            self._session = session = _Session(model, self.observer, self._limits, self._record)
             found = session.wait()
             if isinstance(found, Observation):
                 self._observation = found
@@ -193,24 +198,34 @@ class BranchingEnv(gymnasium.Env):  # type: ignore[misc]
             raise ShapeError(
                 f"the observer gives {real[3]} tree features, size.tree is {size.tree}"
             )
-        mask = np.zeros(size.columns, dtype=np.int8)
-        mask[found.candidates] = 1
+        row, column, value = self._padded_edges(found)
         return {
             "rows": _filled(found.rows, (size.rows, found.rows.shape[1]), 0.0),
             "columns": _filled(found.columns, (size.columns, found.columns.shape[1]), 0.0),
             "tree": found.tree,
-            "edge_row": _filled(found.edge_row, (size.edges,), -1),
-            "edge_column": _filled(found.edge_column, (size.edges,), -1),
-            "edge_value": _filled(found.edge_value, (size.edges,), 0.0),
-            "mask": mask,
+            "edge_row": row.copy(),
+            "edge_column": column.copy(),
+            "edge_value": value.copy(),
+            "mask": self._info(found)["action_mask"],
         }
+
+    def _padded_edges(self, found: Observation) -> tuple[NDArray[Any], ...]:
+        """They mostly stay what they were."""
+        edges = found.edge_row, found.edge_column, found.edge_value
+        if not all(one is other for one, other in zip(edges, self._edges, strict=True)):
+            room = (self.size.edges,)
+            self._edges = edges
+            self._edges_padded = tuple(
+                _filled(part, room, rest) for part, rest in zip(edges, (-1, -1, 0.0), strict=True)
+            )
+        return self._edges_padded
 
 
 class _Session:
     """A solve that is left at every decision. Dropped, it comes to an end."""
 
-    def __init__(self, model: Any, observer: Observer, limits: Limits) -> None:
-        self._recorder = recorder = Recorder()
+    def __init__(self, model: Any, observer: Observer, limits: Limits, record: bool) -> None:
+        self._recorder = recorder = Recorder() if record else None
         asking = _Asking(observer)
         # It must not hold the session, or neither would ever be dropped.
         self._solver = greenlet.greenlet(
@@ -225,7 +240,7 @@ class _Session:
 
     def closed(self) -> bool:
         """Whether the decision before the last left no child in the tree."""
-        return self._recorder.last_closed
+        return self._recorder is not None and self._recorder.last_closed
 
     def stop(self) -> None:
         """Leave the solve, if it is under way."""
