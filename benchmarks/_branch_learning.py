@@ -11,7 +11,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Size:
     Attributes:
         minutes: CPU minutes of every learner.
         expert: of imitation, which needs some thousand decisions of strong branching.
+        brief: of learners by construction and by the network's end.
         seeds: of them.
         instances: held out.
         learners: by name.
@@ -64,6 +65,7 @@ class Size:
 
     minutes: float
     expert: float
+    brief: float
     seeds: Sequence[int]
     instances: int
     learners: Sequence[str]
@@ -74,10 +76,20 @@ class Size:
         minutes = self.expert if method == "imitation" else self.minutes
         return Fitting(method, minutes, seed, LEARNERS[method] | changes)
 
+    def briefly(self) -> Size:
+        """The same in less time."""
+        return replace(self, minutes=self.brief)
 
-QUICK = Size(1.5, 1.5, (0,), 30, ("retro", "imitation"), (PROBLEM, 1.5, "setcover-250x500", 6))
+
+QUICK = Size(1.5, 1.5, 1.5, (0,), 30, ("retro", "imitation"), (PROBLEM, 1.5, "setcover-250x500", 6))
 FULL = Size(
-    10.0, 20.0, (0, 1, 2), 100, tuple(LEARNERS), ("setcover-250x500", 8.0, "setcover-500x1000", 12)
+    10.0,
+    20.0,
+    3.0,
+    (0, 1, 2),
+    100,
+    tuple(LEARNERS),
+    ("setcover-250x500", 8.0, "setcover-500x1000", 12),
 )
 
 
@@ -101,7 +113,8 @@ def learning(quick: bool) -> Numbers:
     """All there is; quick ones of fewer learners and one seed."""
     if quick:
         return policies(QUICK) | hybrids(QUICK)
-    found = policies(FULL) | selectors(FULL) | constructions(FULL) | published_ends(FULL)
+    brief = FULL.briefly()
+    found = policies(FULL) | selectors(FULL) | constructions(brief) | published_ends(brief)
     return found | larger(FULL) | hybrids(FULL)
 
 

@@ -233,7 +233,8 @@ def _fit_report(run: Run, config: FitOptions, history: list[dict[str, Any]]) -> 
 
 
 _MEANING = {
-    "loss": "What gradient steps descend, mean since the last measurement.",
+    "loss": "What gradient steps descend, mean since the last measurement. In Q-learning it may "
+    "rise while trees shrink: it is against Q's own target, which grows as Q sees further.",
     "held_out_loss": "Cross-entropy on the expert's decisions that are not learnt from, nats.",
     "top_1": "Share of them in which the network's first choice is the expert's.",
     "train_decisions": "Decisions per training instance, random ones included.",
