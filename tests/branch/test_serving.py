@@ -122,4 +122,4 @@ def test_where_nothing_can_be_cached_the_loops_still_compile(monkeypatch):
     x = np.array([[1, -1]], np.float32)
     found.leaky(x, np.zeros(2, np.float32))
     assert x[0] == pytest.approx([1, -0.01])
-    assert asked[:2] == [True, False]
+    assert asked == [True, False] * len(found)

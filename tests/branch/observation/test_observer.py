@@ -139,14 +139,27 @@ def test_auto_gives_up_what_differs_from_the_reference(monkeypatch, field, chang
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
+def test_auto_gives_up_a_reader_that_places_candidates_elsewhere(monkeypatch):
+    right = fast.FastReader.positions
+    monkeypatch.setattr(fast.FastReader, "positions", lambda *args: right(*args)[::-1].copy())
+    watcher = make_observer()
+    seen = observations(model_of(facility(10, 6, 0)), watcher, limit=2)
+    assert len(seen[0][1]) > 1
+    assert watcher.implementation == "reference"
+    assert "candidates differ" in watcher.reason
+    for graph, _, values in seen:
+        np.testing.assert_allclose(graph.columns[graph.candidates, 8], values, rtol=1e-6)
+
+
 def test_auto_gives_up_what_fails_at_the_first_node(monkeypatch):
     def fail(self, model):
         raise ValueError("operands could not be broadcast")
 
     monkeypatch.setattr(fast.FastReader, "read", fail)
-    watcher = make_observer()
+    watcher, earlier = make_observer(), make_observer()
     assert len(observations(model_of(facility(10, 6, 0)), watcher, limit=2)) == 2
-    assert watcher.implementation == "reference"
+    assert len(observations(model_of(facility(10, 6, 0)), earlier, limit=2)) == 2
+    assert watcher.implementation == earlier.implementation == "reference"
     assert "operands" in watcher.reason
     later = make_observer()
     assert later.implementation == "reference"
