@@ -18,7 +18,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "data": ("pooch",),
     "rl": ("gymnasium", "h5py", "imageio", "mujoco"),
-    "milp": ("highspy", "pyscipopt"),
+    "milp": ("greenlet", "highspy", "pyscipopt"),
     "fast": ("llvmlite", "numba"),
     "ray": ("ray",),
     "vllm": ("vllm",),
