@@ -97,6 +97,8 @@ def test_what_cannot_be_scored_is_an_error(implementation):
     seen = observation(rng, tree=0)
     with pytest.raises(ShapeError):
         Scorer(network(features="retro43"), implementation).scores(seen)
+    with pytest.raises(ShapeError):
+        Scorer(network(), implementation).scores(seen._replace(rows=seen.rows[:, :4].copy()))
     seen.rows[seen.edge_row[0], 0] = np.nan
     seen = seen._replace(candidates=seen.edge_column[:1].copy())
     with pytest.raises(NumericsError, match="1 of 1 scores"):
@@ -118,8 +120,11 @@ def test_where_nothing_can_be_cached_the_loops_still_compile(monkeypatch):
         return njit(**options)
 
     monkeypatch.setattr(numba, "njit", refusing)
-    found = kernels.compiled.__wrapped__(2)
-    x = np.array([[1, -1]], np.float32)
-    found.leaky(x, np.zeros(2, np.float32))
-    assert x[0] == pytest.approx([1, -0.01])
+    found = kernels.compiled.__wrapped__()
+    ends = np.ones((1, 2), np.float32), np.zeros((1, 2), np.float32)
+    norm = tuple(np.array(x, np.float32) for x in ([0, -2], [1, 1], [0, 0]))
+    edges = np.zeros(3, np.int32), np.array([0, -1, 0], np.int32), np.ones(3, np.float32)
+    total = np.zeros((1, 2), np.float32)
+    found.forward(ends, norm, edges, (0, 0), total)
+    assert total[0] == pytest.approx([2, -0.02], rel=1e-4)
     assert asked == [True, False] * len(found)

@@ -2,62 +2,32 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from esscher.branch.kernels import SLOPE, Kernels
+from esscher.branch.kernels import SLOPE
 from esscher.branch.network import BipartiteNetwork, HalfConvolution
 from esscher.branch.observation.base import Observation
+from esscher.branch.scoring import (
+    Convolution,
+    Embedding,
+    Graph,
+    Head,
+    Weights,
+    compiled_score,
+)
 from esscher.errors import ShapeError
 
 __all__ = ["FoldedNetwork"]
 
 Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
 Exact = NDArray[np.float64]
 Affine = tuple[Exact, Exact]
 
 
-class _Convolution(NamedTuple):
-    """A half-convolution after folding; maps are [in, out].
-
-    Attributes:
-        left: of sources, mean zero along outputs.
-        both: [h, 2 h] of targets, to the message, mean zero, and to the join.
-        bias: of messages, mean zero.
-        edge: [h] of the coefficient, mean zero.
-        gain, shift: of the messages' norm.
-        last, last_bias: of their sum, mean zero.
-        join, join_bias: of the normalised sum.
-    """
-
-    left: Floats
-    both: Floats
-    bias: Floats
-    edge: Floats
-    gain: Floats
-    shift: Floats
-    last: Floats
-    last_bias: Floats
-    join: Floats
-    join_bias: Floats
-
-
-class _Head(NamedTuple):
-    """Three maps of a head, [in, out]; the last is one column with its bias below."""
-
-    first: Floats
-    first_bias: Floats
-    second: Floats
-    second_bias: Floats
-    last: Floats
-
-
 class FoldedNetwork:
-    """The network's arithmetic on one observation, in numpy and compiled loops.
+    """The network's arithmetic on one observation, compiled.
 
     Gains and shifts of norms go into the map that follows, two maps without anything between them
     are one, and means that a norm would take off are taken off weights beforehand. It differs from
@@ -65,24 +35,30 @@ class FoldedNetwork:
 
     Args:
         network: whose weights are copied.
-        kernels: the loops.
+
+    Raises:
+        MissingExtra: without numba.
     """
 
-    def __init__(self, network: BipartiteNetwork, kernels: Kernels) -> None:
-        self.kernels, self.config = kernels, network.config
-        self.constant: float | None = None
-        self.nothing = np.zeros(network.config.width, np.float32)
+    def __init__(self, network: BipartiteNetwork) -> None:
+        self.config = network.config
+        self._constant: float | None = None
         if network.edge_norm is not None:
-            self.constant = network.edge_norm.bias.item()
-        self.rows = _embedding(network.row_embedding)
-        self.columns = _embedding(network.column_embedding)
-        self.to_rows = _fold(network.to_rows)
-        self.to_columns = _fold(network.to_columns, before=network.to_rows.out)
+            self._constant = network.edge_norm.bias.item()
         out = _pair(network.to_columns.out)
-        self.head = _folded_head(network.head, out)
-        self.state_head = None
-        if network.state_head is not None:
-            self.state_head = _folded_head(network.state_head, out)
+        head = _folded_head(network.head, out)
+        state = network.state_head
+        self._with_state = state is not None
+        self._weights = Weights(
+            _embedding(network.row_embedding),
+            _embedding(network.column_embedding),
+            _fold(network.to_rows),
+            _fold(network.to_columns, before=network.to_rows.out),
+            head,
+            head if state is None else _folded_head(state, out),
+        )
+        self._width = (0,) * network.config.width
+        self._score = compiled_score()
 
     def __call__(self, seen: Observation) -> Floats:
         """[K] scores of the candidates.
@@ -90,80 +66,33 @@ class FoldedNetwork:
         Raises:
             ShapeError: if the observation lacks features of the network.
         """
-        rows = self._embedded(_floats(seen.rows), None, self.rows)
-        tree = seen.tree if self.config.features == "retro43" else None
-        columns = self._embedded(_floats(seen.columns), tree, self.columns)
-        value = _floats(seen.edge_value)
-        if self.constant is not None:
-            value = np.full_like(value, self.constant)
-        rows = self._convolved(
-            self.to_rows, columns, rows, (seen.edge_column, seen.edge_row, value)
-        )
-        end = np.empty(len(value), np.int32)
-        self.kernels.ends(seen.edge_column, seen.candidates, len(columns), end)
-        mine = columns[seen.candidates]
-        mine = self._convolved(self.to_columns, rows, mine, (seen.edge_row, end, value))
-        z = self._read(self.head, mine)
-        if self.state_head is not None:
-            pooled = np.empty((1, mine.shape[1] + 1), np.float32)
-            self.kernels.pool(mine, pooled)
-            z += self._read(self.state_head, pooled)[0] - z.sum() / np.float32(len(z))
+        tree = seen.tree if self.config.features == "retro43" else seen.tree[:0]
+        graph = Graph(
+            _floats(seen.rows), _floats(seen.columns), _floats(tree),
+            seen.edge_row, seen.edge_column, self._values(seen), seen.candidates,
+        )  # fmt: skip
+        _check(graph.rows.shape[1], self._weights.rows)
+        _check(graph.columns.shape[1] + len(tree), self._weights.columns)
+        z = np.empty(len(seen.candidates), np.float32)
+        self._score(graph, self._weights, self._with_state, self._width, z)
         if self.config.output == "logit":
             return z
         return -z if self.config.output == "linear" else -np.where(z > 0, z, np.float32(SLOPE) * z)
 
-    def _read(self, head: _Head, x: Floats) -> Floats:
-        """[n] numbers of features [n, inputs]."""
-        y = x @ head.first
-        self.kernels.leaky(y, head.first_bias)
-        numbers = np.empty(len(x), np.float32)
-        self.kernels.read(y @ head.second, head.second_bias, head.last, numbers)
-        return numbers
-
-    def _embedded(self, x: Floats, tree: Floats | None, maps: tuple[Floats, ...]) -> Floats:
-        first, second, bias = maps
-        width = len(first) - 1
-        d = x.shape[1]
-        constant = 0 if tree is None else len(tree)
-        if d + constant != width:
-            raise ShapeError(f"the network takes {width} features, the observation has {d}")
-        out = np.empty((len(x), d + 1 + 2 * (constant > 0)), np.float32)
-        centre = spread = 0.0
-        if tree is not None:
-            centre = float(tree.mean(dtype=np.float64))
-            apart = tree - centre
-            spread = float(apart @ apart)
-            rest = first[d:width]
-            first = np.vstack([first[:d], _single(apart @ rest), rest.sum(0), first[width:]])
-        self.kernels.standardise(x, centre, spread, width, out)
-        y = out @ first
-        self.kernels.leaky(y, self.nothing)
-        y = y @ second
-        self.kernels.leaky(y, bias)
-        return y
-
-    def _convolved(
-        self,
-        conv: _Convolution,
-        source: Floats,
-        target: Floats,
-        edges: tuple[Ints, Ints, Floats],
-    ) -> Floats:
-        """LeakyReLU of the join; the map after it is folded into what follows."""
-        kernels = self.kernels
-        left, both = source @ conv.left, target @ conv.both
-        total = np.empty((len(target), len(conv.gain)), np.float32)
-        degree = np.empty(len(target), np.float32)
-        kernels.prepare(both, conv.bias, edges[1], total, degree)
-        kernels.forward((left, both), (conv.edge, conv.gain, conv.shift), edges, total)
-        total = total @ conv.last
-        kernels.standardise_sum(total, degree, conv.last_bias)
-        joined: Floats = total @ conv.join
-        kernels.join(joined, both, conv.join_bias)
-        return joined
+    def _values(self, seen: Observation) -> Floats:
+        value = _floats(seen.edge_value)
+        return value if self._constant is None else np.full_like(value, self._constant)
 
 
-def _fold(conv: HalfConvolution, before: nn.Linear | None = None) -> _Convolution:
+def _check(found: int, maps: Embedding) -> None:
+    """Compiled, nothing else would."""
+    if found != len(maps.first) - 1:
+        raise ShapeError(
+            f"the network takes {len(maps.first) - 1} features, the observation has {found}"
+        )
+
+
+def _fold(conv: HalfConvolution, before: nn.Linear | None = None) -> Convolution:
     h = conv.right.out_features
     left, left_bias = _pair(conv.left)
     if before is not None:
@@ -184,10 +113,10 @@ def _fold(conv: HalfConvolution, before: nn.Linear | None = None) -> _Convolutio
         gain[:, None] * join[:h],
         join_bias + shift @ join[:h],
     )
-    return _Convolution(*map(_single, arrays))
+    return Convolution(*map(_single, arrays))
 
 
-def _folded_head(layers: nn.Sequential, out: Affine) -> _Head:
+def _folded_head(layers: nn.Sequential, out: Affine) -> Head:
     """A head after the map `out`: both are linear, and taken at once.
 
     Inputs of the head past those of `out` stay as they are.
@@ -197,15 +126,15 @@ def _folded_head(layers: nn.Sequential, out: Affine) -> _Head:
     weight, bias = _product(out, (first[0][:h], first[1]))
     weight = np.vstack([weight, first[0][h:]])
     last = np.append(third[0][:, 0], third[1])
-    return _Head(*map(_single, (weight, bias, *second, last)))
+    return Head(*map(_single, (weight, bias, *second, last)))
 
 
-def _embedding(layers: nn.Sequential) -> tuple[Floats, Floats, Floats]:
+def _embedding(layers: nn.Sequential) -> Embedding:
     """First map with the norm's gain in it and the bias below, second map, its bias."""
     norm, (first, bias), second = layers[0], _pair(layers[1]), _pair(layers[3])
     gain, shift = _pair(norm)
     folded = np.vstack([gain[:, None] * first, (bias + shift @ first)[None]])
-    return _single(folded), _single(second[0]), _single(second[1])
+    return Embedding(_single(folded), _single(second[0]), _single(second[1]))
 
 
 def _product(first: Affine, second: Affine) -> Affine:

@@ -11,7 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esscher.branch.observation.base import COLUMN_FEATURES, TREE_FEATURES, Observation
+from esscher.branch.observation.base import (
+    COLUMN_FEATURES,
+    ROW_FEATURES,
+    TREE_FEATURES,
+    Observation,
+)
 from esscher.errors import DataError, ShapeError
 
 __all__ = ["FEATURES", "FeatureSet", "GraphBatch", "collate"]
@@ -95,6 +100,9 @@ def collate(observations: Sequence[Observation], features: FeatureSet) -> GraphB
     for place, seen in enumerate(observations):
         if len(seen.candidates) == 0:
             raise DataError(f"observation {place} of the batch has no candidates")
+    rows = _joined([seen.rows for seen in observations])
+    if rows.shape[1] != len(ROW_FEATURES):
+        raise ShapeError(f"a row has {len(ROW_FEATURES)} features, got {rows.shape[1]}")
     columns = _joined([seen.columns for seen in observations])
     n_columns = _sizes([seen.columns for seen in observations])
     if features == "retro43":
@@ -119,7 +127,7 @@ def collate(observations: Sequence[Observation], features: FeatureSet) -> GraphB
     widest = int(counts.max())
     cell = np.arange(len(candidates)) + np.repeat(np.arange(len(counts)) * widest - first, counts)
     arrays = {
-        "rows": _joined([seen.rows for seen in observations]),
+        "rows": rows,
         "columns": columns,
         "edge_row": row,
         "edge_column": column,

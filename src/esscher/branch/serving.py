@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from esscher.branch.compiling import available
 from esscher.branch.folding import FoldedNetwork
 from esscher.branch.graphs import collate
-from esscher.branch.kernels import compiled
 from esscher.branch.network import BipartiteNetwork
 from esscher.branch.observation.base import Observation
 from esscher.errors import ConfigError, NumericsError
@@ -61,7 +60,7 @@ class Scorer:
     def refresh(self) -> None:
         """Take the network's weights as they are now."""
         if self.implementation == "fast":
-            self._score = FoldedNetwork(self.network, compiled(self.network.config.width))
+            self._score = FoldedNetwork(self.network)
 
     def scores(self, observation: Observation) -> Floats:
         """[K] Q-values or logits of the candidates.

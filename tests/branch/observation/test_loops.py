@@ -3,8 +3,8 @@ import ctypes
 import numpy as np
 import pytest
 
-from esscher.branch.observation.getters import address
 from esscher.branch.observation.loops import compiled_loops
+from esscher.branch.observation.program import address
 
 REAL = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64)
 WITHIN = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64, ctypes.c_int64)

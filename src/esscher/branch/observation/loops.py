@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from esscher.errors import ConfigError
 from esscher.kit.require import require
 
-__all__ = ["Loops", "compiled_loops"]
+__all__ = ["KINDS", "STEP", "Loops", "compiled_loops"]
 
 EXTRA = "fast"
 Call = Callable[..., None]
@@ -29,6 +29,11 @@ class Loops(NamedTuple):
     `LOOP(getters, K, contexts …, items, N, out)` writes getter_k(contexts …, item_i) to
     out[k * N + i], for the K addresses at `getters` and the N at `items`.
 
+    `run(steps, count)` goes through a table of loops, one call for all: rows of 9 words, which are
+    the loop's position among the five, getters, K, the places of both contexts, those of the items'
+    address and of N, as int32, the N that `out` is made for, and out. It ends before the first row
+    whose N is another, and gives the number of rows done.
+
     Attributes:
         real: double getter(item).
         real_within: double getter(context, item).
@@ -37,6 +42,7 @@ class Loops(NamedTuple):
         pointer: pointer getter(item), written as int64.
         join: `join(blocks, lengths, N, out)` writes the N blocks one after another; they are of 8
             byte words, their lengths int32.
+        run: the five above by a table.
         engine: owns the machine code.
     """
 
@@ -46,7 +52,16 @@ class Loops(NamedTuple):
     whole: Call
     pointer: Call
     join: Call
+    run: Callable[[int, int], int]
     engine: Any
+
+
+KINDS = ("real", "real_within", "real_of", "whole", "pointer")
+"""Loops over getters, in the order a table numbers them by."""
+CONTEXTS = (0, 1, 2, 0, 0)
+"""Of their getters."""
+STEP = 9
+"""Words in a row of a table."""
 
 
 @functools.cache
@@ -60,27 +75,29 @@ def compiled_loops() -> Loops:
     ir: Any = require("llvmlite.ir", EXTRA)
     binding: Any = require("llvmlite.binding", EXTRA)
     module = ir.Module("esscher_branch_loops")
-    kinds = {
-        "real": (ir.DoubleType(), 0),
-        "real_within": (ir.DoubleType(), 1),
-        "real_of": (ir.DoubleType(), 2),
-        "whole": (ir.IntType(32), 0),
-        "pointer": (ir.IntType(64), 0),
-    }
-    counts = {"join": 4}
-    for name, (result, contexts) in kinds.items():
+    results = (ir.DoubleType(),) * 3 + (ir.IntType(32), ir.IntType(64))
+    getters = [
         _write_getters(ir, module, name, result, contexts)
-        counts[name] = 5 + contexts
+        for name, result, contexts in zip(KINDS, results, CONTEXTS, strict=True)
+    ]
     _write_join(ir, module)
+    _write_run(ir, module, getters)
     try:
         engine = _machine_code(binding, str(module))
     except RuntimeError as error:
         raise ConfigError(f"llvmlite could not compile for this machine: {error}") from error
+    arguments = {name: 5 + contexts for name, contexts in zip(KINDS, CONTEXTS, strict=True)}
     calls = {
-        name: ctypes.PYFUNCTYPE(None, *[ctypes.c_int64] * count)(engine.get_function_address(name))
-        for name, count in counts.items()
+        name: _function(engine, name, count)
+        for name, count in (arguments | {"join": 4, "run": 2}).items()
     }
     return Loops(**calls, engine=engine)
+
+
+def _function(engine: Any, name: str, arguments: int) -> Any:
+    result = ctypes.c_int64 if name == "run" else None
+    kind = ctypes.PYFUNCTYPE(result, *[ctypes.c_int64] * arguments)
+    return kind(engine.get_function_address(name))
 
 
 def _machine_code(binding: Any, text: str) -> Any:
@@ -96,7 +113,7 @@ def _machine_code(binding: Any, text: str) -> Any:
     return engine
 
 
-def _write_getters(ir: Any, module: Any, name: str, result: Any, contexts: int) -> None:
+def _write_getters(ir: Any, module: Any, name: str, result: Any, contexts: int) -> Any:
     word = ir.IntType(64)
     kind = ir.FunctionType(ir.VoidType(), [word] * (5 + contexts))
     function = ir.Function(module, kind, name)
@@ -110,6 +127,34 @@ def _write_getters(ir: Any, module: Any, name: str, result: Any, contexts: int) 
             value = builder.call(getter, [*within, _load(builder, items, i, word)])
             _store(builder, out, builder.add(first, i), value)
     builder.ret_void()
+    return function
+
+
+def _write_run(ir: Any, module: Any, loops: list[Any]) -> None:
+    word, short = ir.IntType(64), ir.IntType(32)
+    function = ir.Function(module, ir.FunctionType(word, [word] * 2), "run")
+    steps, count = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    with _loop(ir, builder, count) as step:
+        first = builder.mul(step, word(STEP))
+        kind, getters, known, one, other, items, length, size, out = (
+            _load(builder, steps, builder.add(first, word(k)), word) for k in range(STEP)
+        )
+        n = builder.sext(_load(builder, length, word(0), short), word)
+        with builder.if_then(builder.icmp_signed("!=", n, size), likely=False):
+            builder.ret(step)
+        within = [_load(builder, place, word(0), word) for place in (one, other)]
+        held = _load(builder, items, word(0), word)
+        after = builder.append_basic_block()
+        choice = builder.switch(kind, after)
+        for number, (loop, contexts) in enumerate(zip(loops, CONTEXTS, strict=True)):
+            block = builder.append_basic_block()
+            choice.add_case(word(number), block)
+            builder.position_at_end(block)
+            builder.call(loop, [getters, known, *within[:contexts], held, n, out])
+            builder.branch(after)
+        builder.position_at_end(after)
+    builder.ret(count)
 
 
 def _write_join(ir: Any, module: Any) -> None:
