@@ -131,16 +131,27 @@ def bound_text(want: Mapping[str, Any] | None) -> str:
 
 
 def print_table(name: str, numbers: Numbers, rows: Sequence[Mapping[str, Any]], file: Any) -> None:
-    width = max([len(row["number"]) for row in rows] + [6])
-    print(
-        f"{name}\n{'number':{width}s}  {'got: median [min, max]':38s}  {'passes if':18s}", file=file
-    )
-    for row in rows:
+    """Where anything of these was published, in a column beside."""
+    published = [(row["expected"] or {}).get("published") for row in rows]
+    beside = any(number is not None for number in published)
+    head = "number", "got: median [min, max]", "passes if", *(("published",) if beside else ()), ""
+    table = [head]
+    for row, number in zip(rows, published, strict=True):
         got = numbers.get(row["number"])
-        shown = "not measured" if got is None else got.show()
-        verdict = {True: "ok", False: "OUTSIDE", None: ""}[row["passes"]]
-        want = bound_text(row["expected"])
-        print(f"{row['number']:{width}s}  {shown:38s}  {want:18s}  {verdict}", file=file)
+        table.append(
+            (
+                row["number"],
+                "not measured" if got is None else got.show(),
+                bound_text(row["expected"]),
+                *(("" if number is None else f"{number:.4g}",) if beside else ()),
+                {True: "ok", False: "OUTSIDE", None: ""}[row["passes"]],
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    print(name, file=file)
+    for cells in table:
+        pairs = zip(cells, widths, strict=True)
+        print("  ".join(f"{cell:{width}s}" for cell, width in pairs).rstrip(), file=file)
 
 
 def read_expected() -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ import torch
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 EXPECTED = json.loads((FOLDER / "expected.json").read_text())
-KEYS = {"value", "low", "high", "tolerance", "configuration", "seen"}
+KEYS = {"value", "low", "high", "tolerance", "configuration", "seen", "published"}
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,22 @@ def test_a_number_outside_is_reported(monkeypatch, capsys):
     found = json.loads(lines[-1])
     assert found["ok"] is False
     assert [row["passes"] for row in found["numbers"]] == [False, None]
+    assert not any("published" in line for line in lines[:-1])
+
+
+def test_what_was_published_stands_beside(monkeypatch, capsys):
+    harness = load("_harness")
+    entry = {"value": 1.0, "tolerance": 0.5}
+    expected = {"one": {"thing": entry | {"published": 1.25}, "other": entry, "third": entry}}
+    monkeypatch.setattr(harness, "read_expected", lambda: expected)
+    measured = {"thing": harness.single(1.0), "other": harness.single(1.0)}
+    assert harness.main("one", "", lambda quick: measured, []) == 0
+    _, head, thing, other, third = capsys.readouterr().out.splitlines()
+    at = head.index("published")
+    assert [line[at : at + 9].strip() for line in (thing, other, third)] == ["1.25", "", ""]
+    assert thing.endswith("ok")
+    assert other.endswith("ok")
+    assert "not measured" in third
 
 
 def test_rounds_alternate_and_ratios_are_paired():
