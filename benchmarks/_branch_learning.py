@@ -184,10 +184,13 @@ def constructions(size: Size) -> Numbers:
 
 def published_ends(size: Size) -> Numbers:
     """Nodes of networks that end as the published one does: no value of the state, Q <= 0."""
-    means = {name: seeds_of(size, name, **PUBLISHED_END) for name in ("retro", "fmsts")}
+    names = "retro", "fmsts", "original"
+    means = {name: seeds_of(size, name, **PUBLISHED_END) for name in names}
     found = {f"nodes: {name}, published end": Spread.of(v) for name, v in means.items()}
-    pairs = zip(means["fmsts"], means["retro"], strict=True)
-    return found | {"nodes: fmsts / retro, published end": Spread.of(a / b for a, b in pairs)}
+    for name in names[1:]:
+        pairs = zip(means[name], means["retro"], strict=True)
+        found[f"nodes: {name} / retro, published end"] = Spread.of(a / b for a, b in pairs)
+    return found
 
 
 def seeds_of(size: Size, method: str, **changes: Any) -> list[float]:
@@ -198,20 +201,22 @@ def seeds_of(size: Size, method: str, **changes: Any) -> list[float]:
 
 
 def larger(size: Size) -> Numbers:
-    """Learners of a larger class on instances of it, one seed; ratios are over paired instances."""
+    """Learners of a larger class on instances of it; a number per seed."""
     kind, minutes, _, _ = size.hybrid
-    named = {"pscost": "pscost", "pseudocost": "pseudocost"}
-    for method in ("retro", "fmsts"):
-        named[method] = learnt(Fitting(method, minutes, 0, {"problem": kind}))
-    rows = evaluate(named, problems_of(kind, LARGER, 1))
-    found: Numbers = {}
-    for name, summary in summarise(rows, "retro", rng=np.random.default_rng(0)).items():
-        assert summary.nodes_gmean is not None
-        found[f"{kind}, nodes: {name}"] = interval(summary.nodes_gmean)
-        one = summary.nodes_ratio
-        if one is not None and one.low is not None and one.high is not None:
-            spread = Spread(one.estimate.mean, one.low, one.high)
-            found[f"{kind}, nodes: {name} / retro"] = spread
+    named = {name: name for name in ("pscost", "pseudocost")}
+    for seed in size.seeds:
+        for method in ("retro", "fmsts"):
+            named[f"{method} {seed}"] = learnt(Fitting(method, minutes, seed, {"problem": kind}))
+    summaries = summarise(evaluate(named, problems_of(kind, LARGER, 1)))
+    means: dict[str, list[float]] = {}
+    for label, summary in summaries.items():
+        note(f"  {label}: {mean_nodes(summary):.2f} nodes")
+        means.setdefault(label.split(" ")[0], []).append(mean_nodes(summary))
+    found = {f"{kind}, nodes: retro": Spread.of(means["retro"])}
+    for name, values in means.items():
+        if name != "retro":
+            pairs = zip(values * (len(size.seeds) // len(values)), means["retro"], strict=True)
+            found[f"{kind}, nodes: {name} / retro"] = Spread.of(a / b for a, b in pairs)
     return found
 
 

@@ -44,7 +44,7 @@ class Task:
         mixes: transitions of each level, by name of the mix.
         size: settings of every learner.
         methods: learners by name.
-        alphas: scales of Q, of which each learner is given all.
+        alphas: scales of Q, of which each learner with a critic is given all.
     """
 
     env: str
@@ -64,13 +64,15 @@ PENDULUM = Task(
     "Pendulum-v1",
     {"train_steps": 20_000},
     {"mixed": {"random": 30_000, "medium": 15_000, "expert": 15_000}},
-    {"steps": 20_000, "td3__width": 64, "density__width": 64, "density__steps": 5000},
+    {"steps": 20_000, "td3__width": 256, "density__width": 256, "density__steps": 10_000},
+    alphas=(2.5, 10.0),
 )
 QUICK_PENDULUM = replace(
     PENDULUM,
     training={"train_steps": 8000},
     mixes={"mixed": {"random": 6000, "medium": 3000, "expert": 3000}},
-    size={**PENDULUM.size, "steps": 4000, "density__steps": 1500},
+    size={"steps": 4000, "td3__width": 64, "density__width": 64, "density__steps": 1500},
+    alphas=(2.5,),
 )
 _MUJOCO: dict[str, Any] = {
     "mixes": {f"{x} %": {"random": 1000 * (100 - x), "expert": 1000 * x} for x in (10, 50)},
@@ -153,13 +155,12 @@ def mixed(parts: Mapping[str, MixedDataset], mix: Mapping[str, int], seed: int) 
 
 def scores(task: Task, dataset: MixedDataset, seed: int, scale: Scale) -> dict[str, float]:
     """Score per method and scale of Q; all of them share one prepared data set."""
-    configs = {
-        f"{name}, alpha {alpha:g}" if len(task.alphas) > 1 else name: configuration(
-            name, **task.size, alpha=alpha
-        )
-        for name in task.methods
-        for alpha in task.alphas
-    }
+    configs = {}
+    for name in task.methods:
+        alphas = task.alphas[:1] if name == "bc" else task.alphas
+        for alpha in alphas:
+            label = f"{name}, alpha {alpha:g}" if len(alphas) > 1 else name
+            configs[label] = configuration(name, **task.size, alpha=alpha)
     order = sorted(configs.values(), key=lambda c: (c.needs_density, c.weight == "entropy"))
     data = prepare(order[-1], dataset, seed)
     found = {}
