@@ -14,6 +14,8 @@ from esscher.kit.rl.evaluate import last_k_mean, normalised_score, seed_estimate
 from esscher.offline.data import MixedDataset
 
 LOOKS = 10
+SIZE = {"steps": 20_000, "td3__width": 64}
+TASK = replace(PENDULUM, methods=("td3_bc",), alphas=(2.5,), size=SIZE)
 
 
 def parity(seeds: Sequence[int]) -> Numbers:
@@ -23,19 +25,18 @@ def parity(seeds: Sequence[int]) -> Numbers:
     except ImportError:
         note("  d3rlpy is not installed; its scores are not measured")
         return {}
-    task = replace(PENDULUM, methods=("td3_bc",))
-    parts, scale = logs(task), references(task)
+    parts, scale = logs(TASK), references(TASK)
     own, theirs = [], []
     for seed in seeds:
-        dataset = mixed(parts, task.mixes["mixed"], seed)
-        own.append(scores(task, dataset, seed, scale)["td3_bc"])
+        dataset = mixed(parts, TASK.mixes["mixed"], seed)
+        own.append(scores(TASK, dataset, seed, scale)["td3_bc"])
         theirs.append(normalised_score(d3rlpy_return(dataset, seed), *scale))
-        note(f"  {task.env}, seed {seed}, d3rlpy TD3PlusBC: {theirs[-1]:.1f}")
+        note(f"  {TASK.env}, seed {seed}, d3rlpy TD3PlusBC: {theirs[-1]:.1f}")
     pooled = float(np.sqrt((np.var(own, ddof=1) + np.var(theirs, ddof=1)) / 2))
     gap = abs(float(np.mean(own)) - float(np.mean(theirs))) / pooled
     return {
-        f"{task.env}, same file, ours td3_bc: score": interval(seed_estimate(own)),
-        f"{task.env}, same file, d3rlpy TD3PlusBC: score": interval(seed_estimate(theirs)),
+        f"{TASK.env}, same file, ours td3_bc: score": interval(seed_estimate(own)),
+        f"{TASK.env}, same file, d3rlpy TD3PlusBC: score": interval(seed_estimate(theirs)),
         "parity: gap of scores over pooled std": Spread.of([gap]),
     }
 
@@ -45,8 +46,7 @@ def d3rlpy_return(dataset: MixedDataset, seed: int) -> float:
     import d3rlpy
 
     d3rlpy.seed(seed)
-    rows, size = dataset.transitions, PENDULUM.size
-    width = size["td3__width"]
+    rows, width, steps = dataset.transitions, SIZE["td3__width"], SIZE["steps"]
     data = d3rlpy.dataset.MDPDataset(
         rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated
     )
@@ -62,9 +62,9 @@ def d3rlpy_return(dataset: MixedDataset, seed: int) -> float:
     ).create(device="cpu:0")
     algorithm.build_with_dataset(data)
     seen = []
-    for done in range(1, size["steps"] + 1):
+    for done in range(1, steps + 1):
         algorithm.update(data.sample_transition_batch(256))
-        if done % (size["steps"] // LOOKS) == 0:
+        if done % (steps // LOOKS) == 0:
             policy: Any = algorithm.predict
-            seen.append(evaluated(PENDULUM.env, policy, seed)["return"])
+            seen.append(evaluated(TASK.env, policy, seed)["return"])
     return last_k_mean(seen, 3)
