@@ -6,17 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from esscher.branch.kernels import SLOPE
+from esscher.branch.kernels import SLOPE, compiled
 from esscher.branch.network import BipartiteNetwork, HalfConvolution
 from esscher.branch.observation.base import Observation
-from esscher.branch.scoring import (
-    Convolution,
-    Embedding,
-    Graph,
-    Head,
-    Weights,
-    compiled_score,
-)
+from esscher.branch.weights import Convolution, Embedding, Graph, Head, Weights
 from esscher.errors import ShapeError
 
 __all__ = ["FoldedNetwork"]
@@ -58,7 +51,7 @@ class FoldedNetwork:
             head if state is None else _folded_head(state, out),
         )
         self._width = (0,) * network.config.width
-        self._score = compiled_score()
+        self._score = compiled().score
 
     def __call__(self, seen: Observation) -> Floats:
         """[K] scores of the candidates.
