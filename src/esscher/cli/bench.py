@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,11 @@ def _run(script: Path, quick: bool, output: Output) -> dict[str, Any]:
     output.say(f"benchmark {script.stem} ({'quick' if quick else 'full'})")
     command = [sys.executable, str(script), "--json", *(["--quick"] if quick else [])]
     errors = subprocess.DEVNULL if output.quiet else None
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+    # Else products of matrices in numpy take more threads than a benchmark times.
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False, env=environment
+    )
     lines = done.stdout.strip().splitlines()
     try:
         result: dict[str, Any] = json.loads(lines[-1])
