@@ -78,7 +78,7 @@ class FitOptions:
 class DemoOptions:
     """`esscher branch demo`."""
 
-    minutes: float = 2.0
+    minutes: float = 3.0
     """Training, of retrospective trajectories."""
     instances: int = 20
     """Held-out instances of the comparison."""
