@@ -26,7 +26,8 @@ def compile_loop(
     Args:
         loop: without Python objects in it.
         reorder: whether sums may be taken in another order. NaN and infinities keep their meaning.
-        helpers: plain functions that it calls.
+        helpers: plain functions that it calls, of the same file: a change to another one would not
+            show where something is kept on disk.
 
     Raises:
         MissingExtra: without numba.
